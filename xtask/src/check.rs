@@ -2,7 +2,7 @@
 //! the others, so one run shows everything there is to mend.
 
 use crate::finding::{Finding, tell};
-use crate::{budget, deny, layers, map, program, sizes, tree, words};
+use crate::{budget, contract, deny, layers, map, program, sizes, tree, words};
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::time::Instant;
@@ -16,6 +16,8 @@ pub(crate) enum Check {
     Sizes,
     /// Whether ARCHITECTURE.md is a map of what is there.
     Map,
+    /// Whether docs/protocol.md says what `proto` says.
+    Contract,
     /// How many packages the lock file has.
     Budget,
     /// What no file may name.
@@ -31,10 +33,11 @@ pub(crate) enum Check {
 }
 
 impl Check {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Layers,
         Self::Sizes,
         Self::Map,
+        Self::Contract,
         Self::Budget,
         Self::Words,
         Self::Fmt,
@@ -48,6 +51,7 @@ impl Check {
             Self::Layers => "layers",
             Self::Sizes => "sizes",
             Self::Map => "map",
+            Self::Contract => "contract",
             Self::Budget => "budget",
             Self::Words => "words",
             Self::Fmt => "fmt",
@@ -79,6 +83,7 @@ impl Check {
             Self::Layers => layers::check(root),
             Self::Sizes => sizes::check(root),
             Self::Map => map::check(root),
+            Self::Contract => contract::check(root),
             Self::Budget => budget::check(root),
             Self::Words => words::check(root),
             Self::Fmt => program::cargo(root, &["fmt", "--all", "--check"], "run `cargo fmt --all`"),
@@ -103,7 +108,7 @@ pub(crate) fn run(checks: &[Check]) -> Result<bool> {
         findings.iter().for_each(|finding| tell(&format!("  {finding}")));
         let passed = !findings.iter().any(|finding| finding.fails);
         let word = if passed { "ok" } else { "FAILED" };
-        tell(&format!("check {:<7} {word:<6} {:6.1} s", check.name(), start.elapsed().as_secs_f64()));
+        tell(&format!("check {:<8} {word:<6} {:6.1} s", check.name(), start.elapsed().as_secs_f64()));
         if !passed {
             failed.push(check.name());
         }

@@ -18,7 +18,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Finding>> {
     }
     let mut findings = cargo(
         root,
-        &["deny", "--locked", "--log-level", "error", "check", "bans", "licenses", "sources"],
+        &["deny", "--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"],
         "choose another crate, or change deny.toml and say why",
     )?;
     if succeeds(command(root, "cargo").args(["deny", "fetch", "db"]), FETCH) {

@@ -1,8 +1,8 @@
-//! Chores of the project. `cargo xtask check` runs every check and ends with 1 if one failed; `cargo xtask check NAME…`
-//! runs some. Each check is a module: it reads files, returns findings, and says with each what to do.
+#![doc = include_str!("../README.md")]
 
 mod budget;
 mod check;
+mod contract;
 mod deny;
 mod finding;
 mod layers;

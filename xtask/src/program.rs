@@ -23,7 +23,7 @@ pub(crate) fn cargo(root: &Path, arguments: &[&str], advice: &str) -> Result<Vec
 
 /// Builds the documentation with every warning an error.
 pub(crate) fn cargo_docs(root: &Path) -> Result<Vec<Finding>> {
-    let arguments = ["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"];
+    let arguments = ["doc", "--workspace", "--no-deps", "--locked"];
     let mut command = command(root, "cargo");
     command.args(arguments).env("RUSTDOCFLAGS", "-D warnings");
     run(

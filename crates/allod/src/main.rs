@@ -1,2 +1,7 @@
 //! The one binary. Which program it is depends on its first argument.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    allod_cli::main()
+}

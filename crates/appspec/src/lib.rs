@@ -1,1 +1,18 @@
 #![doc = include_str!("../README.md")]
+
+mod complaint;
+mod document;
+mod health;
+mod measure;
+mod reader;
+mod resolve;
+mod unit;
+mod written;
+
+pub use complaint::{Complaint, Complaints};
+pub use document::{Detected, DetectedUnit, document};
+pub use resolve::{OnFailure, Resolved};
+pub use written::{Written, parse};
+
+/// The file's name in an app's folder.
+pub const FILE: &str = "allod.toml";

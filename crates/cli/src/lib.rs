@@ -1,1 +1,17 @@
 #![doc = include_str!("../README.md")]
+
+pub mod arguments;
+pub mod commands;
+pub mod dispatch;
+pub mod failure;
+pub mod inventory;
+pub mod keys;
+pub mod known;
+pub mod output;
+pub mod render;
+pub mod session;
+pub mod settings;
+#[cfg(target_os = "linux")]
+pub mod up;
+
+pub use dispatch::main;

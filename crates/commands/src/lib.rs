@@ -1,1 +1,9 @@
 #![doc = include_str!("../README.md")]
+
+pub mod authorize;
+pub mod caller;
+pub mod dispatch;
+
+pub use authorize::{Denied, Permit, allowed, authorize};
+pub use caller::{Caller, Door, SystemReason};
+pub use dispatch::{Entry, Recorder, dispatch};

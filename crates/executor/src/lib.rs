@@ -1,1 +1,27 @@
 #![doc = include_str!("../README.md")]
+
+pub mod actions;
+pub mod apps;
+pub mod artefacts;
+pub mod assemble;
+pub mod authorize;
+mod changes;
+mod executor;
+mod failure;
+pub mod instances;
+pub mod isolation;
+pub mod keys;
+pub mod layout;
+pub mod logs;
+pub mod memory;
+mod operations;
+pub mod perform;
+pub mod program;
+pub mod record;
+pub mod secrets;
+pub mod server;
+pub mod shim;
+mod statistics;
+
+pub use executor::Executor;
+pub use program::main;

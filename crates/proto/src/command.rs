@@ -124,6 +124,8 @@ commands! {
 
     /// Which chunks must be sent.
     AppMissing = "app.missing", app::AppMissing => app::AppMissingReply, Read, Deployer, App;
+    /// One chunk; its bytes travel as `PUT /chunks/<app>/<env>/<sha256>`.
+    AppChunk = "app.chunk", app::AppChunk => server::ChunkReply, Read, Deployer, App;
     /// Would a deploy have a chance.
     AppPreflight = "app.preflight", app::AppPreflight => app::AppPreflightReply, Read, Deployer, App;
     /// Bring a release.
@@ -210,6 +212,7 @@ impl Command {
     pub fn app(&self) -> Option<&AppRef> {
         match self {
             Self::AppMissing(p) => Some(&p.app),
+            Self::AppChunk(p) => Some(&p.app),
             Self::AppPreflight(p) => Some(&p.spec.app),
             Self::AppDeploy(p) => Some(&p.app),
             Self::AppRollback(p) => Some(&p.app),
@@ -379,6 +382,8 @@ pub enum StreamItem {
 pub struct Frame {
     /// Counts from 0.
     pub seq: u64,
+    /// The hash of the frame before: SHA-256 of its signed bytes; zeros for the first.
+    pub before: crate::Digest,
     /// A [`StreamItem`] as JSON text; the exact bytes are what is signed.
     pub payload: String,
     /// Whether it is the last.

@@ -31,6 +31,9 @@ pub struct Answer {
     pub id: u64,
     /// What came of it.
     pub outcome: Result<Done, Fault>,
+    /// The head of the record afterwards.
+    #[serde(default)]
+    pub head: Option<SignedHead>,
 }
 
 /// A caller's request as it came, so that it can be verified again.
@@ -170,6 +173,8 @@ pub enum Observation {
         key: Option<Fingerprint>,
         /// Whose it is.
         name: String,
+        /// Their role.
+        role: crate::Role,
         /// `rpc` or `socket`.
         door: String,
         /// Where from.
@@ -276,6 +281,8 @@ pub struct Attached {
     pub open: Vec<OpenOperation>,
     /// Where releases lie, for the disk figures.
     pub releases: PathBuf,
+    /// The keys as they stand.
+    pub keys: KeyFiles,
 }
 
 /// The enrolled keys and the revoked ones, as their files stand.
@@ -315,6 +322,17 @@ pub struct OpenOperation {
     pub goal: Goal,
     /// Whether the release has been promoted.
     pub promoted: bool,
+}
+
+impl OpenOperation {
+    /// The release it brings, if it brings one.
+    #[must_use]
+    pub fn release(&self) -> Option<&ReleaseId> {
+        match &self.goal {
+            Goal::Release { release, .. } => Some(&release.id),
+            Goal::Scale { .. } | Goal::Stop {} | Goal::Remove {} => None,
+        }
+    }
 }
 
 /// What a long command wants.

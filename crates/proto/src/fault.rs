@@ -17,12 +17,15 @@ pub struct Fault {
     /// The request this belongs to, for looking it up in the server's log and record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// The server's clock, told with [`FaultCode::Clock`] to a caller whose signature is otherwise good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_time: Option<crate::Timestamp>,
 }
 
 impl Fault {
     /// A fault without hint and request.
     pub fn new(code: FaultCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, request: None }
+        Self { code, message: message.into(), hint: None, request: None, server_time: None }
     }
 
     /// The same with a hint.

@@ -14,7 +14,7 @@ pub const CONTENT_SHA256: &str = "x-allod-content-sha256";
 pub const SIGNATURE: &str = "x-allod-signature";
 /// An SSHSIG in the namespace [`REPLY_NAMESPACE`], in standard base64 without armour.
 pub const REPLY_SIGNATURE: &str = "x-allod-reply-signature";
-/// The head of the server's record at the time of the reply, as [`crate::record::Head`] in JSON.
+/// The head of the server's record at the time of the reply, as [`crate::record::SignedHead`] in JSON.
 pub const RECORD: &str = "x-allod-record";
 
 /// The SSHSIG namespace of requests, and the first line of what is signed.

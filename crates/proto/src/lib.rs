@@ -13,6 +13,7 @@ pub mod record;
 pub mod role;
 pub mod routes;
 pub mod spec;
+pub mod witness;
 pub mod words;
 
 pub use command::{Command, CommandName, Kind, Reply, Request};

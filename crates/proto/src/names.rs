@@ -128,6 +128,34 @@ name!(
     |text| text.rsplit_once('-').is_some_and(|(unit, tail)| is_label(unit) && tail.len() == 8 && is_lower_hex(tail))
 );
 
+impl OperationId {
+    /// The id that belongs to this digest.
+    #[must_use]
+    pub fn of(digest: &crate::Digest) -> Self {
+        Self(format!("op-{}", first_hex(digest, 12)))
+    }
+}
+
+impl ReleaseId {
+    /// The id that belongs to this digest.
+    #[must_use]
+    pub fn of(digest: &crate::Digest) -> Self {
+        Self(first_hex(digest, 12))
+    }
+}
+
+impl InstanceId {
+    /// The id of a copy of `unit` made with these random bytes.
+    #[must_use]
+    pub fn of(unit: &UnitName, random: [u8; 4]) -> Self {
+        Self(format!("{unit}-{:08x}", u32::from_be_bytes(random)))
+    }
+}
+
+fn first_hex(digest: &crate::Digest, digits: usize) -> String {
+    digest.to_string().chars().take(digits).collect()
+}
+
 pub(crate) fn is_lower_hex(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }

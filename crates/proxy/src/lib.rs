@@ -1,1 +1,29 @@
 #![doc = include_str!("../README.md")]
+
+mod access_log;
+mod answer;
+mod body;
+mod client;
+mod control;
+mod forward;
+mod front;
+mod headers;
+mod instance;
+mod listener_uid;
+mod pause;
+mod pool;
+pub mod program;
+mod proxy_header;
+mod routing;
+mod run;
+mod settings;
+mod shared;
+mod statics;
+mod table_file;
+mod tunnel;
+mod worker;
+
+pub use client::{Control, ControlError};
+pub use run::{RunError, run};
+pub use settings::{Cidr, CidrError, Limits, Settings};
+pub use table_file::TableError;

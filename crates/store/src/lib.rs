@@ -1,1 +1,17 @@
 #![doc = include_str!("../README.md")]
+
+pub mod atomic;
+pub mod beneath;
+pub mod error;
+pub mod format;
+pub mod lock;
+pub mod reserve;
+pub mod space;
+
+pub use atomic::{create_folder, remove_file, sweep_temporaries, sync_folder, write_atomic};
+pub use beneath::{open_beneath, read_beneath};
+pub use error::{Step, StoreError};
+pub use format::{Format, load, save};
+pub use lock::Lock;
+pub use reserve::Reserve;
+pub use space::free_bytes;

@@ -24,6 +24,16 @@ pub struct AppMissingReply {
     pub missing: Vec<Digest>,
 }
 
+/// `app.chunk`: keep this chunk for this app. Its bytes are the body of `PUT /chunks/<app>/<env>/<sha256>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppChunk {
+    /// The app.
+    pub app: AppRef,
+    /// What the bytes hash to.
+    pub chunk: Digest,
+}
+
 /// `app.preflight`: would a deploy of this have a chance? Asked before the upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,130 @@
+//! Carrying out an operation that the executor has allowed, to its end: also one that an earlier life of the agent left.
+
+use crate::{agent::Agent, operations::Running, site::AgentSite};
+use allod_apps::{RolloutPlan, ScalePlan, Site, StopPlan, roll_out, scale, stop};
+use allod_proto::{
+    Fault, FaultCode, ReleaseId,
+    executor::{Action, DesiredApp, Goal, Instance, OpenOperation},
+    operation::{Failure, Happening, OperationState, Step},
+};
+use std::sync::Arc;
+
+/// Begins to carry it out; its events can be followed at once.
+pub(crate) fn spawn(agent: &Arc<Agent>, open: OpenOperation, resumed: bool) {
+    let running = agent.operations.begin(&open);
+    let agent = Arc::clone(agent);
+    tokio::spawn(async move {
+        if resumed {
+            let text = "carried on after a restart of the agent".to_owned();
+            running.happened(agent.now(), Happening::Note { text });
+        }
+        carry_out(&agent, &open, &running).await;
+        agent.operations.end(&running);
+    });
+}
+
+async fn carry_out(agent: &Arc<Agent>, open: &OpenOperation, running: &Arc<Running>) {
+    let site = AgentSite::of_operation(Arc::clone(agent), open.id.clone(), Arc::clone(running));
+    let outcome = work(agent, &site, open).await;
+    let (state, fault) = match outcome {
+        Ok(()) => (OperationState::Done, None),
+        Err(failure) => {
+            let fault = failure.fault.clone();
+            let state = match fault.code {
+                FaultCode::Cancelled => OperationState::Cancelled,
+                _ => OperationState::Failed,
+            };
+            site.happened(Happening::Failure(failure));
+            (state, Some(fault))
+        }
+    };
+    let finish = Action::Finish { operation: open.id.clone(), state, fault: fault.clone() };
+    let recorded = agent.link.ask(finish).await;
+    let (state, fault) = match recorded {
+        Ok(_) => (state, fault),
+        // What was done is done; that it could not be recorded is worse news than how it ended.
+        Err(unrecorded) => (OperationState::Failed, Some(unrecorded)),
+    };
+    clean_up(agent, open, state).await;
+    let serving = serving(agent, open).await;
+    site.happened(Happening::Finished { state, fault, serving });
+}
+
+async fn work(agent: &Arc<Agent>, site: &AgentSite, open: &OpenOperation) -> Result<(), Box<Failure>> {
+    let (desired, running) = look(agent, open).await.map_err(|fault| failure(Step::Start, fault))?;
+    match &open.goal {
+        // What was promoted serves; the keeper finishes what is left.
+        Goal::Release { .. } | Goal::Scale { .. } if open.promoted => Ok(()),
+        Goal::Release { release, scale, .. } => {
+            let plan = RolloutPlan {
+                app: open.app.clone(),
+                release: (**release).clone(),
+                from: desired.current.clone(),
+                old: running,
+                was_stopped: desired.stopped,
+                scale: scale.clone(),
+                run_release_command: open.command == "app.deploy",
+            };
+            let served = roll_out(site, &plan).await?;
+            agent.keeper.are_healthy(&served.instances);
+            Ok(())
+        }
+        Goal::Scale { unit, instances } => {
+            let release = desired.current.clone().ok_or_else(|| failure(Step::Start, never_deployed(open)))?;
+            let plan = ScalePlan {
+                app: open.app.clone(),
+                release,
+                unit: unit.clone(),
+                instances: *instances,
+                running,
+            };
+            let served = scale(site, &plan).await?;
+            agent.keeper.are_healthy(&served.instances);
+            Ok(())
+        }
+        Goal::Stop {} | Goal::Remove {} => {
+            let remove = matches!(open.goal, Goal::Remove {});
+            let plan = StopPlan { app: open.app.clone(), release: desired.current.clone(), running, remove };
+            stop(site, &plan).await
+        }
+    }
+}
+
+async fn look(agent: &Arc<Agent>, open: &OpenOperation) -> Result<(DesiredApp, Vec<Instance>), Fault> {
+    let looked = agent.look().await?;
+    let desired = looked.apps.into_iter().find(|app| app.app == open.app).ok_or_else(|| never_deployed(open))?;
+    let running =
+        looked.instances.into_iter().filter(|it| it.app == open.app && it.exit.is_none()).collect();
+    Ok((desired, running))
+}
+
+async fn clean_up(agent: &Arc<Agent>, open: &OpenOperation, state: OperationState) {
+    if matches!(open.goal, Goal::Remove {}) && state == OperationState::Done {
+        agent.chunks.forget(&open.app);
+        agent.keeper.forget(&open.app);
+        return;
+    }
+    if state != OperationState::Done {
+        return;
+    }
+    let Ok((desired, _)) = look(agent, open).await else { return };
+    let Some(current) = desired.current else { return };
+    let (agent, app) = (Arc::clone(agent), open.app.clone());
+    let pruned = tokio::task::spawn_blocking(move || agent.chunks.prune(&app, &[&current])).await;
+    if let Ok(Err(fault)) = pruned {
+        tracing::debug!(%fault, "chunks were not pruned");
+    }
+}
+
+async fn serving(agent: &Arc<Agent>, open: &OpenOperation) -> Option<ReleaseId> {
+    let (desired, _) = look(agent, open).await.ok()?;
+    if desired.stopped { None } else { desired.current.map(|release| release.id) }
+}
+
+fn failure(step: Step, fault: Fault) -> Box<Failure> {
+    Box::new(Failure { step, fault, instance: None, probe: None, exit: None, log_tail: Vec::new() })
+}
+
+fn never_deployed(open: &OpenOperation) -> Fault {
+    Fault::new(FaultCode::NotFound, format!("{} is not on this server", open.app))
+}

@@ -1,0 +1,241 @@
+//! The program: settings, the way to the executor, the listeners, and the end on a signal.
+
+use crate::{
+    agent::Agent,
+    chunks::Chunks,
+    drive,
+    executor_link::{ExecutorLink, expect_done},
+    keys::KeyRing,
+    observations::Observations,
+    operations::Operations,
+    ports::Ports,
+    reconcile::{self, Keeper},
+    route_table::RouteTables,
+    service::AgentService,
+    witness,
+};
+use allod_daemon::{Clock, CommonFlags, Shutdown};
+use allod_mesh::{Listener, Mesh, StaticMesh, StaticSettings};
+use allod_proto::executor::{Action, Attached, Done};
+use allod_rpc::server::{Doorway, ListenerLimits, Service, serve_socket};
+use allod_signing::{KeySigner, Signer, Window};
+use clap::{Parser, ValueEnum};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    os::{fd::AsFd, unix::net::UnixStream as StdUnixStream},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::net::{UnixListener, UnixStream};
+use zeroize::Zeroizing;
+
+/// The program that answers the signed door. It runs without privilege and asks the executor for what it can't do.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "allod agent")]
+pub(crate) struct Settings {
+    /// Where all state lives; the agent's own is below agent/
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Where sockets live
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// The server's own name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: String,
+    /// Where the management API listens: an address of this machine on the mesh
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// How this machine is on the mesh
+    #[arg(long, value_enum, default_value_t = MeshChoice::Static)]
+    pub(crate) mesh: MeshChoice,
+    /// The executor's connection is standard input
+    #[arg(long, conflicts_with = "executor")]
+    pub(crate) executor_stdin: bool,
+    /// The executor's socket
+    #[arg(long, value_name = "PATH")]
+    pub(crate) executor: Option<PathBuf>,
+    /// The proxy's control socket
+    #[arg(long, value_name = "PATH")]
+    pub(crate) proxy_control: PathBuf,
+    /// The proxy's table of routes, which the agent writes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) routes: PathBuf,
+    /// The hub that witnesses the record
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) hub: Option<SocketAddr>,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MeshChoice {
+    /// Development: this machine only.
+    Loopback,
+    /// A given mesh address.
+    Static,
+}
+
+/// Runs the agent until it is told to end, or the executor goes.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let settings = match Settings::try_parse_from(arguments) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+    };
+    match start(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tracing::error!("the agent can't run: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(settings: Settings) -> Result<(), String> {
+    settings.common.begin().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    runtime.block_on(run(settings))
+}
+
+async fn run(settings: Settings) -> Result<(), String> {
+    let shutdown = Shutdown::on_signals().map_err(|error| format!("signals: {error}"))?;
+    let stream = connect_executor(&settings).await?;
+    let agent = open(settings, stream).await?;
+    let listener = listen(&agent.settings).await?;
+    let socket = bind_local(&agent.settings.run)?;
+    for open in agent.attached.open.clone() {
+        drive::spawn(&agent, open, true);
+    }
+    let service = Arc::new(AgentService(Arc::clone(&agent)));
+    tracing::info!(identity = %agent.identity.fingerprint(), address = ?listener.1.addresses(), "the agent is ready");
+    let (mesh, listener) = listener;
+    tokio::select! {
+        () = serve_mesh(mesh, listener, Arc::clone(&service)) => {}
+        () = serve_socket(socket, service) => {}
+        () = reconcile::run(Arc::clone(&agent)) => {}
+        () = agent.observations.run(&agent.link, || agent.now()) => {}
+        () = tell_hub(&agent) => {}
+        () = agent.link.lost() => return Err("the executor is gone".to_owned()),
+        () = shutdown.requested() => tracing::info!("told to end"),
+    }
+    Ok(())
+}
+
+async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, String> {
+    let clock = Clock::start();
+    let link = ExecutorLink::new(stream);
+    let attached = attach(&link).await?;
+    let folder = settings.state.join("agent");
+    let identity = load_identity(&folder.join("identity.key"))?;
+    Ok(Arc::new(Agent {
+        clock,
+        started_at: clock.now(),
+        keys: KeyRing::new(identity.fingerprint(), &attached.keys),
+        window: Mutex::new(Window::new(attached.epoch.clone(), 200_000, 500_000)),
+        observations: Observations::new(),
+        operations: Operations::load(&folder)?,
+        routes: RouteTables::load(&settings.routes, &settings.proxy_control)?,
+        chunks: Chunks::new(&folder),
+        ports: Ports::default(),
+        keeper: Keeper::default(),
+        settings,
+        identity,
+        link,
+        attached,
+    }))
+}
+
+async fn connect_executor(settings: &Settings) -> Result<UnixStream, String> {
+    let named = |error: std::io::Error| format!("the way to the executor: {error}");
+    match &settings.executor {
+        Some(path) => UnixStream::connect(path).await.map_err(|error| format!("{}: {error}", path.display())),
+        None if settings.executor_stdin => {
+            let fd = std::io::stdin().as_fd().try_clone_to_owned().map_err(named)?;
+            let stream = StdUnixStream::from(fd);
+            stream.set_nonblocking(true).map_err(named)?;
+            UnixStream::from_std(stream).map_err(named)
+        }
+        None => Err("give --executor PATH or --executor-stdin".to_owned()),
+    }
+}
+
+async fn attach(link: &ExecutorLink) -> Result<Attached, String> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let attached = link.ask(Action::Attach { version }).await;
+    expect_done!(attached, Done::Attached(attached) => *attached).map_err(|fault| fault.message)
+}
+
+fn load_identity(path: &Path) -> Result<KeySigner, String> {
+    let named = |error: String| format!("{}: {error}", path.display());
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?);
+    KeySigner::from_openssh(&text, None).map_err(|error| named(error.to_string()))
+}
+
+async fn listen(settings: &Settings) -> Result<(Arc<dyn Mesh>, Listener), String> {
+    let mesh = match settings.mesh {
+        MeshChoice::Loopback => StaticSettings::loopback(),
+        MeshChoice::Static => StaticSettings {
+            addresses: vec![settings.listen.ip()],
+            name: None,
+            mode: allod_mesh::Mode { development: false, own_ranges: Vec::new() },
+        },
+    };
+    let mesh: Arc<dyn Mesh> = Arc::new(StaticMesh::start(mesh).map_err(|refusal| refusal.to_string())?);
+    let mut said = false;
+    loop {
+        match mesh.listen(settings.listen.port()).await {
+            Ok(listener) => return Ok((mesh, listener)),
+            // The address may come later: at boot the mesh starts when it starts.
+            Err(allod_mesh::MeshError::NotHere { address }) => {
+                if !said {
+                    tracing::warn!(%address, "waiting for the mesh address");
+                    said = true;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+                return Err(format!("{error}{cause}"));
+            }
+        }
+    }
+}
+
+fn bind_local(run: &Path) -> Result<UnixListener, String> {
+    let path = run.join("agent.sock");
+    let _ = std::fs::remove_file(&path);
+    UnixListener::bind(&path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+async fn serve_mesh(mesh: Arc<dyn Mesh>, listener: Listener, service: Arc<AgentService>) {
+    let doorway = Arc::new(Doorway::new(service, ListenerLimits::default()));
+    loop {
+        let connection = listener.accept().await;
+        let (mesh, doorway) = (Arc::clone(&mesh), Arc::clone(&doorway));
+        tokio::spawn(async move {
+            let peer = connection.peer().ip();
+            match mesh.whois(peer).await {
+                Ok(Some(_)) => doorway.serve(connection, peer).await,
+                Ok(None) => doorway.service().refused(&peer.to_string(), "not a peer of the mesh"),
+                Err(error) => tracing::warn!(%error, %peer, "the mesh does not say who a peer is"),
+            }
+        });
+    }
+}
+
+async fn tell_hub(agent: &Agent) {
+    match agent.settings.hub {
+        Some(hub) => witness::run(agent, hub).await,
+        None => std::future::pending().await,
+    }
+}

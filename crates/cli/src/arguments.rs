@@ -1,0 +1,75 @@
+//! The command line: global flags, and one variant a command. Each command's own flags stand in its file.
+
+use crate::commands::{audit, can, completions, doctor, keys, ops, servers};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
+use std::path::PathBuf;
+
+/// Runs the servers you own.
+#[derive(Debug, Parser)]
+#[command(
+    name = "allod",
+    version,
+    about = "Runs the servers you own",
+    max_term_width = 100,
+    disable_help_subcommand = false,
+    arg_required_else_help = true,
+    after_help = "Example:\n  allod servers add 100.64.0.7 --name web1\n  allod servers status"
+)]
+pub struct Arguments {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Verb,
+}
+
+/// What holds for every command.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Print one JSON document (streams: one JSON value a line) and nothing else on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Answer yes to every confirmation
+    #[arg(long, short = 'y', global = true)]
+    pub yes: bool,
+    /// Which server; may be given more than once where several make sense
+    #[arg(long, value_name = "NAME", global = true, add = ArgValueCandidates::new(completions::server_names))]
+    pub server: Vec<String>,
+    /// The key to sign with: a private key file, or a public one whose other half ssh-agent holds
+    #[arg(long, value_name = "FILE", global = true)]
+    pub key: Option<PathBuf>,
+    /// No colours, and nothing drawn over
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// Read a key's passphrase from this file descriptor
+    #[arg(long, value_name = "N", global = true)]
+    pub passphrase_fd: Option<u32>,
+    /// Say more; twice, even more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// The servers you know: add, list, remove, status, trust
+    Servers(servers::Servers),
+    /// Who may call a server: list, add, revoke, rotate
+    Keys(keys::Keys),
+    /// Show exactly what a key may do on a server
+    Can(can::Can),
+    /// A server's record of everything that was asked of it
+    Audit(audit::Audit),
+    /// Long operations: list, attach, cancel
+    Ops(ops::Ops),
+    /// Look for what is wrong, here and on the servers; each finding has a fix
+    Doctor(doctor::Doctor),
+    /// Print the completion script of a shell
+    Completions(completions::Completions),
+    /// Run a server's programs and a hub here, as separate processes, until Ctrl-C
+    #[cfg(target_os = "linux")]
+    Up(crate::up::Up),
+}

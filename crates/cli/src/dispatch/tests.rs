@@ -1,0 +1,1 @@
+//! Help, usage errors, exit codes.

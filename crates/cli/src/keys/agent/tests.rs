@@ -1,0 +1,1 @@
+//! A fake agent on a socket, answering what it is told to.

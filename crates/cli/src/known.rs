@@ -1,0 +1,284 @@
+//! What is remembered of each server between runs: its epoch, the highest head of its record, the key it accepted, the
+//! names of its apps. One file a server; a head never goes back, whichever program writes last.
+
+use crate::{inventory::create_folders, output::Output, render::time::span};
+use allod_proto::{
+    AppRef, Epoch, Fingerprint, Timestamp,
+    record::{Head, SignedHead},
+};
+use allod_rpc::client::{Memory, Notice};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+const FORMAT: u32 = 1;
+
+/// What is remembered of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownServer {
+    format: u32,
+    /// Whose.
+    pub identity: Fingerprint,
+    /// The last epoch seen.
+    #[serde(default)]
+    pub epoch: Option<Epoch>,
+    /// The highest head seen.
+    #[serde(default)]
+    pub head: Option<Head>,
+    /// When that head was signed.
+    #[serde(default)]
+    pub head_at: Option<Timestamp>,
+    /// The key that was accepted last.
+    #[serde(default)]
+    pub key: Option<Fingerprint>,
+    /// The apps seen there, for completion.
+    #[serde(default)]
+    pub apps: Vec<AppRef>,
+}
+
+/// What is remembered can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KnownError {
+    /// The system refuses.
+    #[error("{path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It is not what this program writes.
+    #[error("{path}: {message}")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl KnownError {
+    /// What can be done.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "without it, a record that went back isn't noticed; see its owner and mode",
+            Self::Broken { .. } => {
+                "it holds the head of the server's record that was seen last. To go on without it, move it away \
+                 and run `allod audit verify`"
+            }
+        }
+    }
+}
+
+/// The folder with one file a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownServers {
+    folder: PathBuf,
+}
+
+impl KnownServers {
+    /// Those in the state folder.
+    #[must_use]
+    pub fn new(state: &Path) -> Self {
+        Self { folder: state.join("servers") }
+    }
+
+    fn path(&self, identity: &Fingerprint) -> PathBuf {
+        // A fingerprint's + and / have no business in a file name.
+        let name: String = identity
+            .as_str()
+            .trim_start_matches("SHA256:")
+            .chars()
+            .map(|c| match c {
+                '+' => '-',
+                '/' => '_',
+                c => c,
+            })
+            .collect();
+        self.folder.join(format!("{name}.json"))
+    }
+
+    /// What is remembered of a server; nothing, if it was never heard of.
+    ///
+    /// # Errors
+    /// [`KnownError`] when there is a file that can't be read, or isn't one of ours.
+    pub fn load(&self, identity: &Fingerprint) -> Result<KnownServer, KnownError> {
+        let path = self.path(identity);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(KnownServer {
+                    format: FORMAT,
+                    identity: identity.clone(),
+                    epoch: None,
+                    head: None,
+                    head_at: None,
+                    key: None,
+                    apps: Vec::new(),
+                });
+            }
+            Err(error) => return Err(KnownError::Io { path, error }),
+        };
+        let known: KnownServer = serde_json::from_str(&text)
+            .map_err(|error| KnownError::Broken { path: path.clone(), message: error.to_string() })?;
+        if known.format > FORMAT {
+            let message = format!("it has format {}, this program knows {FORMAT}", known.format);
+            return Err(KnownError::Broken { path, message });
+        }
+        if known.identity != *identity {
+            let message = format!("it is about {}", known.identity);
+            return Err(KnownError::Broken { path, message });
+        }
+        Ok(known)
+    }
+
+    /// Changes what is remembered, under a lock. A head that is not higher than the one there is not taken.
+    ///
+    /// # Errors
+    /// [`KnownError`] when it can't be read or written.
+    pub fn change(
+        &self,
+        identity: &Fingerprint,
+        change: impl FnOnce(&mut KnownServer),
+    ) -> Result<KnownServer, KnownError> {
+        self.locked(identity, |known| {
+            let (head, head_at) = (known.head, known.head_at);
+            change(known);
+            let seq = |head: Option<Head>| head.map_or(0, |head| head.seq);
+            if head.is_some() && seq(known.head) <= seq(head) {
+                (known.head, known.head_at) = (head, head_at);
+            }
+        })
+    }
+
+    /// Takes the record of a server as it is now: the only way a remembered head goes back, and a person's decision.
+    ///
+    /// # Errors
+    /// [`KnownError`] when it can't be written.
+    pub fn forget(&self, identity: &Fingerprint) -> Result<(), KnownError> {
+        let path = self.path(identity);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(KnownError::Io { path, error }),
+        }
+    }
+
+    fn locked(
+        &self,
+        identity: &Fingerprint,
+        change: impl FnOnce(&mut KnownServer),
+    ) -> Result<KnownServer, KnownError> {
+        create_folders(&self.folder)
+            .map_err(|error| KnownError::Broken { path: self.folder.clone(), message: error.to_string() })?;
+        let path = self.path(identity);
+        let _lock = lock(&path.with_extension("lock"))?;
+        let mut known = self.load(identity)?;
+        let before = known.clone();
+        change(&mut known);
+        if known != before {
+            write(&path, &known)?;
+        }
+        Ok(known)
+    }
+}
+
+fn lock(path: &Path) -> Result<File, KnownError> {
+    let open = File::options().create(true).truncate(false).write(true).open(path);
+    open.and_then(|file| file.lock().map(|()| file))
+        .map_err(|error| KnownError::Io { path: path.to_owned(), error })
+}
+
+/// Whole or not at all, but not synced: after a power cut an older head is remembered, which only notices less, and a
+/// sync each command would cost more than the command.
+fn write(path: &Path, known: &KnownServer) -> Result<(), KnownError> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let failed = |error| KnownError::Io { path: path.to_owned(), error };
+    let temporary = path.with_extension("new");
+    let text = serde_json::to_string(known).map_err(|error| failed(error.into()))?;
+    let open = File::options().create(true).truncate(true).write(true).mode(0o600).open(&temporary);
+    open.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)?;
+    std::fs::rename(&temporary, path).map_err(failed)
+}
+
+/// What one client remembers of one server: in files, with warnings on stderr.
+pub struct FileMemory {
+    servers: KnownServers,
+    known: KnownServer,
+    output: Arc<Output>,
+    warned: bool,
+}
+
+impl FileMemory {
+    /// Reads what is remembered.
+    ///
+    /// # Errors
+    /// [`KnownError`] when it can't be read: a client that forgot the head would not notice that it went back.
+    pub fn load(servers: &KnownServers, identity: &Fingerprint, output: Arc<Output>) -> Result<Self, KnownError> {
+        let known = servers.load(identity)?;
+        Ok(Self { servers: servers.clone(), known, output, warned: false })
+    }
+}
+
+impl Memory for FileMemory {
+    fn epoch(&self, identity: &Fingerprint) -> Option<Epoch> {
+        self.known.epoch.clone().filter(|_| self.known.identity == *identity)
+    }
+
+    fn head(&self, identity: &Fingerprint) -> Option<Head> {
+        self.known.head.filter(|_| self.known.identity == *identity)
+    }
+
+    fn learn(&mut self, identity: &Fingerprint, epoch: &Epoch, head: &SignedHead) {
+        let higher = self.known.head.is_none_or(|known| head.head.seq > known.seq);
+        if !higher && self.known.epoch.as_ref() == Some(epoch) {
+            return;
+        }
+        let changed = self.servers.change(identity, |known| {
+            known.epoch = Some(epoch.clone());
+            known.head = Some(head.head);
+            known.head_at = Some(head.at);
+        });
+        match changed {
+            Ok(known) => self.known = known,
+            Err(error) => {
+                self.known.epoch = Some(epoch.clone());
+                if higher {
+                    self.known.head = Some(head.head);
+                }
+                if !std::mem::replace(&mut self.warned, true) {
+                    self.output.warn(&format!("{error}: the head of the record can't be remembered"));
+                }
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        show(&self.output, &notice);
+    }
+}
+
+/// Says a notice on stderr.
+pub fn show(output: &Output, notice: &Notice) {
+    match notice {
+        Notice::ClockDiffers { server, ahead_ms } => {
+            let far = span(Duration::from_millis(ahead_ms.unsigned_abs()));
+            let way = if *ahead_ms > 0 { "ahead of" } else { "behind" };
+            output.warn(&format!("the clock of {server} is {far} {way} this one: set one of them right"));
+        }
+        Notice::TryingAgain { server, why } => output.note(&format!("{server}: {why}; trying again")),
+        Notice::KeyPassedOver { why } => output.note(why),
+        Notice::NewerFrame { server } => {
+            output.note(&format!("{server} is newer than this program and said something it does not know"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+use super::*;
+use allod_proto::Digest;
+
+fn identity() -> Fingerprint {
+    Fingerprint::new(format!("SHA256:{}+/", "a".repeat(41))).unwrap()
+}
+
+fn head(seq: u64) -> Head {
+    Head { seq, hash: Digest::of(seq.to_string()) }
+}
+
+#[test]
+fn a_broken_file_is_not_taken_for_nothing_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = KnownServers::new(folder.path());
+    servers.change(&identity(), |known| known.head = Some(head(5))).unwrap();
+    for text in ["", "{}", "{\"format\":2}"] {
+        std::fs::write(servers.path(&identity()), text).unwrap();
+        assert!(matches!(servers.load(&identity()), Err(KnownError::Broken { .. })), "{text:?}");
+    }
+}
+
+#[test]
+fn a_lower_head_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = KnownServers::new(folder.path());
+    servers.change(&identity(), |known| known.head = Some(head(5))).unwrap();
+    servers.change(&identity(), |known| known.head = Some(head(4))).unwrap();
+    servers.change(&identity(), |known| known.head = None).unwrap();
+    assert_eq!(servers.load(&identity()).unwrap().head, Some(head(5)));
+}
+
+#[test]
+fn of_many_programs_at_once_the_highest_head_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = KnownServers::new(folder.path());
+    std::thread::scope(|scope| {
+        for seq in 1..=16 {
+            let servers = &servers;
+            scope.spawn(move || servers.change(&identity(), |known| known.head = Some(head(seq))).unwrap());
+        }
+    });
+    assert_eq!(servers.load(&identity()).unwrap().head, Some(head(16)));
+}
+
+#[test]
+fn what_is_remembered_is_for_this_person_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let servers = KnownServers::new(folder.path());
+    servers.change(&identity(), |known| known.head = Some(head(1))).unwrap();
+    let mode = std::fs::metadata(servers.path(&identity())).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

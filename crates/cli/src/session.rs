@@ -1,0 +1,242 @@
+//! What every command has: settings, the inventory, keys to sign with, a place to print, somebody to ask.
+
+use crate::{
+    arguments::Globals,
+    failure::Failure,
+    inventory::{Inventory, Server},
+    keys::{Candidates, Wanted},
+    known::{FileMemory, KnownServers},
+    output::Output,
+    settings::Settings,
+};
+use allod_proto::{FaultCode, Timestamp};
+use allod_rpc::client::{Client, ClientError, Memory, Peer};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+/// How long a name may take to be looked up.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
+/// What every command has.
+pub struct Session {
+    /// From the environment.
+    pub settings: Settings,
+    /// From the command line.
+    pub globals: Globals,
+    /// Where to print.
+    pub output: Arc<Output>,
+    inventory: OnceLock<Inventory>,
+    passphrases: Arc<crate::keys::Passphrases>,
+}
+
+impl Session {
+    /// Puts it together.
+    #[must_use]
+    pub fn new(settings: Settings, globals: Globals, output: Arc<Output>) -> Self {
+        let passphrases = Arc::new(crate::keys::Passphrases::new(globals.passphrase_fd, output.can_ask()));
+        Self { settings, globals, output, inventory: OnceLock::new(), passphrases }
+    }
+
+    /// The servers a person knows, read once.
+    ///
+    /// # Errors
+    /// [`Failure`] when the inventory can't be read.
+    pub fn inventory(&self) -> Result<&Inventory, Failure> {
+        if self.inventory.get().is_none() {
+            let loaded = Inventory::load(&self.settings.config)?;
+            // Another thread may have been first; both read the same file.
+            let _ = self.inventory.set(loaded);
+        }
+        self.inventory.get().ok_or_else(|| Failure::new(FaultCode::Internal, "the inventory could not be kept"))
+    }
+
+    /// The server of this name.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is none.
+    pub fn server(&self, name: &str) -> Result<Server, Failure> {
+        Ok(self.inventory()?.server(name)?.clone())
+    }
+
+    /// The servers named by `--server`, in that order and each once; all of them when it is not given.
+    ///
+    /// # Errors
+    /// [`Failure`] when one is not known, or none is known at all.
+    pub fn servers(&self) -> Result<Vec<Server>, Failure> {
+        if self.globals.server.is_empty() {
+            let all = self.inventory()?.servers();
+            if all.is_empty() {
+                return Err(crate::inventory::InventoryError::Empty.into());
+            }
+            return Ok(all.to_vec());
+        }
+        let mut chosen: Vec<Server> = Vec::new();
+        for name in &self.globals.server {
+            let server = self.server(name)?;
+            if !chosen.contains(&server) {
+                chosen.push(server);
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// The one server a command is about: named by `--server`, or the only one there is.
+    ///
+    /// # Errors
+    /// [`Failure`] when it can't be told which.
+    pub fn one_server(&self) -> Result<Server, Failure> {
+        let mut servers = self.servers()?;
+        match (servers.pop(), servers.is_empty()) {
+            (Some(server), true) => Ok(server),
+            (last, _) => {
+                let names: Vec<String> = servers.into_iter().chain(last).map(|server| server.name).collect();
+                Err(Failure::usage(format!("which server? There are {}", names.join(", ")))
+                    .hint("`--server NAME` says which"))
+            }
+        }
+    }
+
+    /// What is remembered of servers.
+    #[must_use]
+    pub fn known(&self) -> KnownServers {
+        KnownServers::new(&self.settings.state)
+    }
+
+    /// Opens a connection to a server. The first signed call decides which key it accepts.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no connection, or what is remembered of the server can't be read.
+    pub async fn connect(&self, server: &Server) -> Result<Client, Failure> {
+        let on = |failure: Failure| failure.on(&server.name);
+        let address = resolve(&server.address).await.map_err(on)?;
+        self.connect_to(server, address).await.map_err(on)
+    }
+
+    /// The same with an address that was resolved, and perhaps checked, before.
+    ///
+    /// # Errors
+    /// As [`Session::connect`].
+    pub async fn connect_to(&self, server: &Server, address: SocketAddr) -> Result<Client, Failure> {
+        let memory = FileMemory::load(&self.known(), &server.identity, Arc::clone(&self.output))?;
+        self.connect_with(server, address, Box::new(memory)).await
+    }
+
+    /// The same with another memory, for a server that is to be trusted anew.
+    ///
+    /// # Errors
+    /// As [`Session::connect`].
+    pub async fn connect_with(
+        &self,
+        server: &Server,
+        address: SocketAddr,
+        memory: Box<dyn Memory>,
+    ) -> Result<Client, Failure> {
+        let peer = Peer {
+            name: server.name.clone(),
+            address,
+            identity: server.identity.clone(),
+            record_key: server.record_key.clone(),
+        };
+        let candidates = self.candidates(server)?;
+        Ok(Client::connect_with_keys(peer, Box::new(candidates), memory).await?)
+    }
+
+    /// The keys that may be tried for a server, in order.
+    ///
+    /// # Errors
+    /// [`Failure`] when a key that was named can't be used.
+    pub fn candidates(&self, server: &Server) -> Result<Candidates, Failure> {
+        let known = self.known();
+        let wanted = Wanted {
+            named: self.globals.key.clone().or_else(|| server.key.clone()),
+            remembered: known.load(&server.identity)?.key,
+            server: server.name.clone(),
+            host: crate::keys::host_of(&server.address).to_owned(),
+            identity: server.identity.clone(),
+        };
+        Ok(Candidates::find(&self.settings, wanted, known, Arc::clone(&self.passphrases), Arc::clone(&self.output))?)
+    }
+
+    /// Asks a person before something that can't be undone. `--yes` answers.
+    ///
+    /// # Errors
+    /// [`Failure`] with exit code 9 when nobody can be asked, and with `cancelled` when the answer is no.
+    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        if self.globals.yes {
+            return Ok(());
+        }
+        self.ask_yes(question, "--yes")
+    }
+
+    /// Asks a person, whatever `--yes` says; `flag` is what answers instead.
+    ///
+    /// # Errors
+    /// As [`Session::confirm`].
+    pub fn ask_yes(&self, question: &str, flag: &str) -> Result<(), Failure> {
+        let answer = self.ask(&format!("{question} [y/N] "), question, flag)?;
+        if matches!(answer.to_lowercase().as_str(), "y" | "yes") {
+            Ok(())
+        } else {
+            Err(Failure::new(FaultCode::Cancelled, "not confirmed; nothing was done"))
+        }
+    }
+
+    /// Asks a person to type a name before something is destroyed. `--yes` answers.
+    ///
+    /// # Errors
+    /// As [`Session::confirm`].
+    pub fn confirm_by_name(&self, question: &str, name: &str) -> Result<(), Failure> {
+        if self.globals.yes {
+            return Ok(());
+        }
+        let answer = self.ask(&format!("{question}\nType {name} to go on: "), question, "--yes")?;
+        if answer == name {
+            Ok(())
+        } else {
+            Err(Failure::new(FaultCode::Cancelled, "not confirmed; nothing was done"))
+        }
+    }
+
+    fn ask(&self, prompt: &str, question: &str, flag: &str) -> Result<String, Failure> {
+        if !self.output.can_ask() || self.output.is_json() {
+            return Err(Failure::new(FaultCode::Confirmation, format!("this needs a confirmation: {question}"))
+                .hint(format!("nobody can be asked here; {flag} answers")));
+        }
+        let lines: Vec<String> = prompt.split('\n').map(crate::render::safe).collect();
+        self.output.say(&lines.join("\n"));
+        let mut answer = String::new();
+        std::io::stdin()
+            .read_line(&mut answer)
+            .map_err(|error| Failure::new(FaultCode::Internal, format!("stdin: {error}")))?;
+        Ok(answer.trim().to_owned())
+    }
+
+    /// The clock of this machine.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        #[expect(clippy::disallowed_methods, reason = "where the client's own program reads its clock")]
+        let now = std::time::SystemTime::now();
+        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Looks up `host:port` once; what is checked and what is connected to is then the same address.
+///
+/// # Errors
+/// [`Failure`] when there is no such host.
+pub async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
+    if let Ok(address) = address.parse() {
+        return Ok(address);
+    }
+    let unreachable = |why: String| ClientError::Unreachable { what: address.to_owned(), why };
+    let found = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(address))
+        .await
+        .map_err(|_| unreachable(format!("its name was not found within {} s", LOOK_UP.as_secs())))?
+        .map_err(|error| unreachable(format!("its name was not found: {error}")))?
+        .next();
+    Ok(found.ok_or_else(|| unreachable("its name has no address".to_owned()))?)
+}

@@ -1,0 +1,180 @@
+//! `allod up`: all programs of a server, and a hub, as separate processes on this machine, kept running until Ctrl-C. The
+//! same programs with the same checks as anywhere else; only the mesh is loopback.
+
+mod announce;
+mod demo;
+mod executor_link;
+mod interrupts;
+mod launcher;
+mod leftovers;
+mod local_server;
+mod logs;
+mod owner;
+mod places;
+mod ports;
+mod program;
+mod ready;
+mod restarts;
+mod supervisor;
+mod users;
+
+pub use program::Program;
+
+use crate::{failure::Failure, session::Session};
+use allod_proto::FaultCode;
+use announce::{Announcement, Teller};
+use clap::Args;
+use interrupts::Interrupts;
+use launcher::Launcher;
+use owner::Owner;
+use places::Places;
+use ports::Ports;
+use ready::NotReady;
+use std::{path::PathBuf, sync::Arc};
+use supervisor::Supervisor;
+
+/// `allod up`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  allod up --http-port 8080\n  allod up --demo --once")]
+pub struct Up {
+    /// The folder for everything; kept, and used again by the next `up`
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The port for visitors; 0 takes the one of the last time, or a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    http_port: u16,
+    /// The port of the management API
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    management_port: u16,
+    /// The port of the hub
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    hub_port: u16,
+    /// Show what it does, step by step, in a fresh folder that is removed at the end
+    #[arg(long)]
+    demo: bool,
+    /// End after the demonstration
+    #[arg(long, requires = "demo")]
+    once: bool,
+}
+
+/// What is there before anything runs.
+struct Settled {
+    places: Places,
+    owner: Owner,
+    launcher: Launcher,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`Failure`] when it can't start, names what doesn't answer, or a step of the demonstration fails.
+pub async fn run(session: &Session, up: Up) -> Result<(), Failure> {
+    let interrupts = Interrupts::take_over().map_err(|error| failed("signals", &error))?;
+    leftovers::adopt().map_err(|error| failed("taking care of orphans", &error))?;
+    tokio::spawn(leftovers::keep_collecting());
+    let Settled { places, owner, launcher } = settle(session, &up).await?;
+    let teller = Teller::new(Arc::clone(&session.output));
+    let events = teller.clone();
+    let mut supervisor = Supervisor::new(launcher, move |event| events.tell(&event));
+    let outcome = live(session, &up, &places, &owner, &mut supervisor, &interrupts).await;
+    teller.stopping();
+    supervisor.stop(&interrupts).await;
+    teller.left_over(leftovers::kill_all().await);
+    let state = places.state().to_owned();
+    let cleared = places.clear().map_err(|error| failed(&format!("removing {}", state.display()), &error));
+    outcome.and(cleared)
+}
+
+async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
+    let state = match (&up.state, up.demo) {
+        (Some(state), _) => Some(state.clone()),
+        (None, true) => None,
+        (None, false) => Some(session.settings.state.join("up")),
+    };
+    let runtime =
+        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let places = Places::take(state, runtime.as_deref()).map_err(|error| cannot("a place", &error))?;
+    let owner = owner::load_or_make(&places).map_err(|error| cannot("an owner's key", &error))?;
+    let binary = std::env::current_exe().map_err(|error| cannot("its own binary", &error))?;
+    let staff = users::settle(&places, &binary).map_err(|error| cannot("its folders", &error))?;
+    let asked = Ports { http: up.http_port, management: up.management_port, hub: up.hub_port };
+    let (ports, http) = ports::settle(&places.state().join("up.json"), asked)
+        .await
+        .map_err(|error| cannot("its ports", &error))?;
+    let launcher = Launcher::new(&places, owner.line.clone(), staff, ports, http);
+    Ok(Settled { places, owner, launcher })
+}
+
+/// From the first start to the wish for the end.
+async fn live(
+    session: &Session,
+    up: &Up,
+    places: &Places,
+    owner: &Owner,
+    supervisor: &mut Supervisor<Launcher>,
+    interrupts: &Interrupts,
+) -> Result<(), Failure> {
+    let (paths, ports) = (supervisor.launcher().paths.clone(), supervisor.launcher().ports);
+    let ready = unless_interrupted(interrupts, ready::wait(&paths, ports));
+    let identity = match supervisor.run_until(ready).await {
+        None => return Err(Failure::interrupted("stopped before it was ready")),
+        Some(Ok(identity)) => identity,
+        Some(Err(late)) => return Err(not_ready(&late, supervisor)),
+    };
+    let binary = supervisor.launcher().staff.binary.clone();
+    let client = local_server::Client { binary, home: places.client(), key: owner.key.clone() };
+    let adding = local_server::add(&client, &identity, ports.management);
+    match supervisor.run_until(unless_interrupted(interrupts, adding)).await {
+        None => return Err(Failure::interrupted("stopped before it was ready")),
+        Some(added) => added?,
+    }
+    let announcement = Announcement::of(places, owner, supervisor, identity.clone());
+    session.output.item(&announcement, |style| announcement.text(style))?;
+    if up.demo {
+        let stage = demo::Stage {
+            session,
+            client: &client,
+            places,
+            ports,
+            identity: &identity,
+            pids: supervisor.pids(),
+        };
+        match supervisor.run_until(unless_interrupted(interrupts, demo::run(&stage))).await {
+            None => return Err(Failure::interrupted("stopped in the middle of the demonstration")),
+            Some(played) => played?,
+        }
+        if up.once {
+            return Ok(());
+        }
+    }
+    supervisor.run_until(interrupts.at_least(1)).await;
+    Ok(())
+}
+
+/// What `work` gives, unless somebody wishes for the end first.
+async fn unless_interrupted<T>(interrupts: &Interrupts, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = interrupts.at_least(1) => None,
+    }
+}
+
+fn not_ready(late: &[NotReady], supervisor: &Supervisor<Launcher>) -> Failure {
+    let parts: Vec<String> = late.iter().map(|late| format!("{} ({})", late.program, late.why)).collect();
+    let message = format!("not ready within {} s: {}", ready::PATIENCE.as_secs(), parts.join("; "));
+    let mut hint = String::from("its last lines:");
+    for late in late {
+        for line in supervisor.launcher().tail(late.program) {
+            hint.push_str(&format!("\n    {}: {}", late.program, line.trim_end()));
+        }
+    }
+    Failure::new(FaultCode::Timeout, message).hint(hint)
+}
+
+fn cannot(what: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::new(FaultCode::Internal, format!("`allod up` can't have {what}: {error}"))
+}
+
+fn failed(what: &str, error: &dyn std::error::Error) -> Failure {
+    Failure::new(FaultCode::Internal, format!("{what} failed: {error}"))
+}

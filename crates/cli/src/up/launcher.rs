@@ -1,0 +1,170 @@
+//! How each program is started: its arguments, its user, its one inherited socket, where its lines go.
+
+use super::{
+    executor_link::ExecutorLink,
+    logs::ProgramLog,
+    places::Places,
+    ports::Ports,
+    program::Program,
+    supervisor::Launch,
+    users::{AGENT, APPS, PROXY, Staff, Users},
+};
+use std::{
+    collections::BTreeMap,
+    ffi::{OsStr, OsString},
+    io,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+use tokio::process::Child;
+
+/// What a program may know of the supervisor's environment.
+const PASSED_ON: [&str; 6] = ["PATH", "LANG", "LC_ALL", "TZ", "ALLOD_LOG", "RUST_BACKTRACE"];
+
+/// What starting needs to know.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    pub(super) paths: Paths,
+    pub(super) staff: Staff,
+    pub(super) ports: Ports,
+    /// The server's own name.
+    pub(super) name: String,
+    http: TcpListener,
+    link: Option<ExecutorLink>,
+    logs: BTreeMap<Program, ProgramLog>,
+}
+
+/// The folders and files that stand in the arguments.
+#[derive(Debug, Clone)]
+pub(super) struct Paths {
+    pub(super) state: PathBuf,
+    pub(super) run: PathBuf,
+    pub(super) routes: PathBuf,
+    pub(super) proxy_control: PathBuf,
+    pub(super) first_owner: PathBuf,
+}
+
+impl Launcher {
+    /// Of what was settled.
+    pub(super) fn new(
+        places: &Places,
+        first_owner: PathBuf,
+        staff: Staff,
+        ports: Ports,
+        http: TcpListener,
+    ) -> Self {
+        let paths = Paths {
+            state: places.state().to_owned(),
+            run: places.run().to_owned(),
+            routes: places.routes(),
+            proxy_control: places.proxy_control(),
+            first_owner,
+        };
+        let logs = Program::ALL.map(|program| (program, ProgramLog::at(places.log(program))));
+        Self { paths, staff, ports, name: "local".to_owned(), http, link: None, logs: logs.into() }
+    }
+
+    /// The last lines a program printed.
+    pub(super) fn tail(&self, program: Program) -> Vec<String> {
+        self.logs.get(&program).map(ProgramLog::tail).unwrap_or_default()
+    }
+
+    fn arguments(&self, program: Program) -> Vec<OsString> {
+        let paths = &self.paths;
+        let mut words = Words(vec![program.word().into()]);
+        words.pair("--state", &paths.state);
+        match program {
+            Program::Executor => {
+                words.pair("--run", &paths.run);
+                words.word("--control-stdin");
+                words.word("--stop-apps-at-exit");
+                words.pair("--first-owner", &paths.first_owner);
+                if self.staff.users == Users::Own {
+                    words.pair("--uids", APPS.to_string());
+                    words.pair("--agent-uid", AGENT.to_string());
+                    words.pair("--proxy-uid", PROXY.to_string());
+                }
+            }
+            Program::Agent => {
+                words.pair("--run", &paths.run);
+                words.pair("--name", &self.name);
+                words.pair("--listen", format!("127.0.0.1:{}", self.ports.management));
+                words.pair("--mesh", "loopback");
+                words.word("--executor-stdin");
+                words.pair("--proxy-control", &paths.proxy_control);
+                words.pair("--routes", &paths.routes);
+                words.pair("--hub", format!("127.0.0.1:{}", self.ports.hub));
+            }
+            Program::Proxy => {
+                words = Words(vec![program.word().into()]);
+                words.pair("--routes", &paths.routes);
+                words.pair("--control", &paths.proxy_control);
+                words.word("--listen-stdin");
+                words.pair("--access-log", paths.state.join("proxy/access.log"));
+                words.pair("--end-within", "3");
+            }
+            Program::Hub => {
+                words.pair("--listen", format!("127.0.0.1:{}", self.ports.hub));
+                words.pair("--mesh", "loopback");
+            }
+        }
+        words.word(format!("--die-with-parent={}", std::process::id()));
+        words.0
+    }
+
+    /// The socket that a program inherits as standard input. It is the only thing it inherits.
+    fn inheritance(&mut self, program: Program) -> io::Result<Stdio> {
+        let socket: OwnedFd = match program {
+            Program::Executor => {
+                let (link, theirs) = ExecutorLink::new()?;
+                self.link = Some(link);
+                theirs
+            }
+            Program::Agent => self
+                .link
+                .as_ref()
+                .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?
+                .connection()?,
+            Program::Proxy => self.http.try_clone()?.into(),
+            Program::Hub => return Ok(Stdio::null()),
+        };
+        Ok(Stdio::from(socket))
+    }
+}
+
+struct Words(Vec<OsString>);
+
+impl Words {
+    fn word(&mut self, word: impl Into<OsString>) {
+        self.0.push(word.into());
+    }
+
+    fn pair(&mut self, flag: &str, value: impl AsRef<OsStr>) {
+        self.0.push(flag.into());
+        self.0.push(value.as_ref().to_owned());
+    }
+}
+
+impl Launch for Launcher {
+    #[expect(clippy::disallowed_methods, reason = "the supervisor starts programs")]
+    fn launch(&mut self, program: Program) -> io::Result<Child> {
+        let (reader, writer) = io::pipe()?;
+        let mut command = Command::new(&self.staff.binary);
+        command.args(self.arguments(program)).current_dir("/").process_group(0);
+        command.env_clear().envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.stdin(self.inheritance(program)?).stdout(writer.try_clone()?).stderr(writer);
+        if let Some(uid) = self.staff.users.of(program) {
+            // The group has the user's number; root's other groups are given up with it.
+            command.uid(uid).gid(uid);
+        }
+        // Not killed when dropped: stopping in order is the supervisor's, and after its death the system's.
+        let child = tokio::process::Command::from(command).spawn()?;
+        if let Some(log) = self.logs.get(&program) {
+            let lines = tokio::net::unix::pipe::Receiver::from_owned_fd(reader.into())?;
+            tokio::spawn(log.clone().fill_from(lines));
+        }
+        Ok(child)
+    }
+}

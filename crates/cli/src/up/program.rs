@@ -1,0 +1,58 @@
+//! The four programs that `allod up` keeps running: their names, their order, their patience.
+
+use std::time::Duration;
+
+/// One of the programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Program {
+    /// Holds keys, releases and the record.
+    Executor,
+    /// Watches from outside.
+    Hub,
+    /// Answers visitors.
+    Proxy,
+    /// Answers operators.
+    Agent,
+}
+
+impl Program {
+    /// In the order of starting: who is needed comes before who needs it.
+    pub(super) const ALL: [Self; 4] = [Self::Executor, Self::Hub, Self::Proxy, Self::Agent];
+
+    /// In the order of stopping: first nothing new is asked for, then nobody visits, then the apps end.
+    pub(super) const LAST_TO_FIRST: [Self; 4] = [Self::Agent, Self::Proxy, Self::Executor, Self::Hub];
+
+    /// The word after `allod` that runs it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Executor => "executor",
+            Self::Hub => "hub",
+            Self::Proxy => "proxy",
+            Self::Agent => "agent",
+        }
+    }
+
+    /// How long it may take to end by itself.
+    pub(super) fn grace(self) -> Duration {
+        match self {
+            // Its apps have graces of their own.
+            Self::Executor => Duration::from_secs(30),
+            Self::Hub | Self::Proxy | Self::Agent => Duration::from_secs(5),
+        }
+    }
+
+    /// What it is called when it is being stopped.
+    pub(super) fn with_what_ends_with_it(self) -> &'static str {
+        match self {
+            Self::Executor => "executor and its apps",
+            Self::Hub | Self::Proxy | Self::Agent => self.word(),
+        }
+    }
+}
+
+impl std::fmt::Display for Program {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.word())
+    }
+}

@@ -1,0 +1,127 @@
+use super::*;
+use std::{cell::RefCell, process::Stdio, rc::Rc};
+
+/// Starts shell scripts.
+struct Scripts {
+    of: fn(Program) -> &'static str,
+    starts: Rc<RefCell<Vec<Program>>>,
+}
+
+impl Launch for Scripts {
+    #[expect(clippy::disallowed_methods, reason = "the test runs real processes")]
+    fn launch(&mut self, program: Program) -> io::Result<Child> {
+        self.starts.borrow_mut().push(program);
+        let script = (self.of)(program);
+        if script.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let mut command = std::process::Command::new("/bin/sh");
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.args(["-c", script]).stdin(Stdio::null());
+        tokio::process::Command::from(command).kill_on_drop(true).spawn()
+    }
+}
+
+type Seen<T> = Rc<RefCell<Vec<T>>>;
+
+fn supervise(of: fn(Program) -> &'static str) -> (Supervisor<Scripts>, Seen<Program>, Seen<Event>) {
+    let (starts, events) = (Seen::<Program>::default(), Seen::<Event>::default());
+    let launch = Scripts { of, starts: Rc::clone(&starts) };
+    let seen = Rc::clone(&events);
+    (Supervisor::new(launch, move |event| seen.borrow_mut().push(event)), starts, events)
+}
+
+async fn until(done: impl Fn() -> bool) {
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it happens within 20 s");
+}
+
+fn count(starts: &Seen<Program>, program: Program) -> usize {
+    starts.borrow().iter().filter(|started| **started == program).count()
+}
+
+fn kill(supervisor: &Supervisor<Scripts>, program: Program) {
+    let part = supervisor.parts.iter().find(|part| part.program == program).unwrap();
+    part.signal(Signal::KILL);
+}
+
+const SLEEP: &str = "exec sleep 1000";
+
+#[tokio::test]
+async fn a_program_that_cannot_be_started_does_not_keep_the_others_from_running() {
+    let (mut supervisor, starts, events) =
+        supervise(|program| if program == Program::Hub { "" } else { SLEEP });
+    supervisor.run_until(until(|| count(&starts, Program::Hub) >= 3)).await;
+    let could_not = |event: &Event| matches!(event, Event::CouldNotStart { program: Program::Hub, .. });
+    assert!(events.borrow().iter().filter(|event| could_not(event)).count() >= 3);
+    assert_eq!(supervisor.running().len(), 3);
+}
+
+#[tokio::test]
+async fn a_crashed_program_is_started_again_and_the_others_are_left_alone() {
+    let (mut supervisor, starts, events) = supervise(|_| SLEEP);
+    supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
+    assert_eq!(*starts.borrow(), Program::ALL);
+    kill(&supervisor, Program::Proxy);
+    supervisor.run_until(until(|| starts.borrow().len() == 5)).await;
+    assert_eq!(count(&starts, Program::Proxy), 2);
+    let ended = Event::Ended {
+        program: Program::Proxy,
+        how: "signal 9".to_owned(),
+        again_in: Duration::from_millis(100),
+    };
+    assert!(events.borrow().contains(&ended), "{:?}", events.borrow());
+}
+
+#[tokio::test]
+async fn when_the_executor_dies_the_agent_is_started_anew_after_it() {
+    let (mut supervisor, starts, _) = supervise(|_| SLEEP);
+    supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
+    kill(&supervisor, Program::Executor);
+    supervisor.run_until(until(|| starts.borrow().len() == 6)).await;
+    assert_eq!(starts.borrow().get(4..), Some(&[Program::Executor, Program::Agent][..]));
+}
+
+#[tokio::test]
+async fn an_agent_that_ignores_the_wish_to_end_is_killed_when_its_executor_died() {
+    let (mut supervisor, starts, _) = supervise(|program| match program {
+        Program::Agent => "trap '' TERM; while :; do sleep 0.1; done",
+        _ => SLEEP,
+    });
+    supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    kill(&supervisor, Program::Executor);
+    supervisor.run_until(until(|| count(&starts, Program::Agent) == 2)).await;
+}
+
+#[tokio::test]
+async fn everything_is_stopped_in_order() {
+    let (mut supervisor, starts, events) = supervise(|_| SLEEP);
+    supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
+    let (_raise, interrupts) = Interrupts::by_hand();
+    events.borrow_mut().clear();
+    supervisor.stop(&interrupts).await;
+    let order = Program::LAST_TO_FIRST.map(|program| Event::Stopping { program });
+    assert_eq!(*events.borrow(), order);
+    assert!(supervisor.running().is_empty());
+}
+
+#[tokio::test]
+async fn a_second_interrupt_kills_what_does_not_end() {
+    let (mut supervisor, starts, events) = supervise(|program| match program {
+        Program::Executor => "trap '' TERM; while :; do sleep 0.1; done",
+        _ => SLEEP,
+    });
+    supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (raise, interrupts) = Interrupts::by_hand();
+    raise.send_replace(2);
+    supervisor.stop(&interrupts).await;
+    assert!(events.borrow().contains(&Event::Killed { program: Program::Executor }));
+    assert!(supervisor.running().is_empty());
+}

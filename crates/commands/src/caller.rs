@@ -1,0 +1,142 @@
+//! Who is calling: one type with a closed list of makers. Holding a `Caller` is the proof that somebody was identified.
+
+pub use allod_audit::Door;
+use allod_proto::{AppRef, Fingerprint, Role};
+use allod_rpc::server::PeerCredentials;
+use allod_signing::{AppPattern, Grant, Verified};
+
+/// Somebody who has been identified, with what they may do at most.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    key: Option<Fingerprint>,
+    name: String,
+    role: Role,
+    apps: Option<Vec<AppPattern>>,
+    commands: Option<Vec<String>>,
+    door: Door,
+    source: Option<String>,
+}
+
+/// Why something happens without a caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemReason {
+    /// Desired state and actual state differ.
+    Reconcile,
+    /// An operation that a caller began is carried on after a restart.
+    Resume,
+}
+
+impl Caller {
+    /// Whoever signed a request that verified.
+    #[must_use]
+    pub fn signed(verified: &Verified, door: Door, source: Option<String>) -> Self {
+        let Grant { role, apps, commands, .. } = verified.grant().clone();
+        Self {
+            key: Some(verified.fingerprint().clone()),
+            name: verified.name().to_owned(),
+            role,
+            apps,
+            commands,
+            door,
+            source,
+        }
+    }
+
+    /// A process on this machine: uid 0 is owner. `None` for everybody else, who must sign.
+    #[must_use]
+    pub fn local(peer: &PeerCredentials) -> Option<Self> {
+        (peer.uid() == 0).then(|| Self {
+            key: None,
+            name: "root on this machine".to_owned(),
+            role: Role::Owner,
+            apps: None,
+            commands: None,
+            door: Door::Socket,
+            source: Some(format!("pid {}", peer.pid())),
+        })
+    }
+
+    /// The system itself, repeating what a caller once asked for.
+    #[must_use]
+    pub fn system(reason: SystemReason) -> Self {
+        let name = match reason {
+            SystemReason::Reconcile => "reconcile",
+            SystemReason::Resume => "resume",
+        };
+        Self {
+            key: None,
+            name: name.to_owned(),
+            role: Role::Viewer,
+            apps: None,
+            commands: None,
+            door: Door::System,
+            source: None,
+        }
+    }
+
+    /// The key, where one signed.
+    #[must_use]
+    pub fn key(&self) -> Option<&Fingerprint> {
+        self.key.as_ref()
+    }
+
+    /// Whose key it is.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The ceiling.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The apps it is narrowed to; `None` is all.
+    #[must_use]
+    pub fn apps(&self) -> Option<&[AppPattern]> {
+        self.apps.as_deref()
+    }
+
+    /// The commands it is narrowed to; `None` is all its role may.
+    #[must_use]
+    pub fn commands(&self) -> Option<&[String]> {
+        self.commands.as_deref()
+    }
+
+    /// Through which door.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        self.door
+    }
+
+    /// Where from, for the record.
+    #[must_use]
+    pub fn source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    /// Whether the app is among those the caller is narrowed to.
+    #[must_use]
+    pub fn may_see(&self, app: &AppRef) -> bool {
+        self.apps.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(app)))
+    }
+
+    /// Nobody: for asking the rule what a grant would allow. Stays in this crate, so it can call nothing.
+    pub(crate) fn hypothetical(grant: &Grant) -> Self {
+        Self {
+            key: None,
+            name: String::new(),
+            role: grant.role,
+            apps: grant.apps.clone(),
+            commands: grant.commands.clone(),
+            door: Door::Rpc,
+            source: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fixture(role: Role, apps: Option<Vec<AppPattern>>, commands: Option<Vec<String>>) -> Self {
+        Self { key: None, name: "test".to_owned(), role, apps, commands, door: Door::Rpc, source: None }
+    }
+}

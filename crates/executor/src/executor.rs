@@ -1,0 +1,274 @@
+//! The executor's own state, opened once: keys, apps, instances, record, and the epoch that requests must carry.
+
+use crate::{
+    apps::Apps,
+    instances::{Instances, InstancesSettings, SEARCH_PATH},
+    isolation::Isolation,
+    keys::KeyStore,
+    layout::Layout,
+    memory::Memory,
+};
+use allod_audit::{Line, Opened, Record};
+use allod_daemon::Clock;
+use allod_proto::{Epoch, Fault, FaultCode, Fingerprint, Timestamp};
+use allod_signing::{KeySigner, PublicKey, Signer, Window};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use zeroize::Zeroizing;
+
+/// All that the executor holds.
+pub struct Executor {
+    layout: Layout,
+    isolation: Isolation,
+    clock: Clock,
+    identity: Fingerprint,
+    record_key: String,
+    record_public: PublicKey,
+    record: Record,
+    keys: Mutex<KeyStore>,
+    apps: Mutex<Apps>,
+    memory: Mutex<Memory>,
+    window: Mutex<Window>,
+    instances: Instances,
+    _lock: allod_store::Lock,
+}
+
+impl Executor {
+    /// Opens the state, makes what is missing, and takes back the instances that run.
+    ///
+    /// # Errors
+    /// A sentence that names what can't be opened. Nothing is taken for empty that can't be read.
+    pub async fn open(layout: Layout, isolation: Isolation, first_owner: Option<&str>) -> Result<Arc<Self>, String> {
+        layout.create().map_err(|error| error.to_string())?;
+        let lock = allod_store::Lock::take(&layout.executor()).map_err(|error| error.to_string())?;
+        let clock = Clock::start();
+        let identity = identity(&layout, &isolation)?;
+        let record_signer = load_or_make(&layout.record_key(), "allod record key", None)?;
+        let record_key = record_signer.public_openssh();
+        let record_public = record_signer.public_key().clone();
+        let mut keys = KeyStore::load(layout.clone())?;
+        if let Some(line) = first_owner {
+            keys.enroll_first(line).map_err(|fault| fault.message)?;
+        }
+        let apps = Apps::load(layout.clone()).map_err(|error| error.to_string())?;
+        let (record, opened) = open_record(&layout, clock, Arc::new(record_signer))?;
+        let memory = remember(&record, clock.now()).map_err(|error| format!("the record: {error}"))?;
+        report(&opened);
+        let epoch = Epoch::from_random(random()?);
+        let program = std::env::current_exe().map_err(|error| format!("this program's own file: {error}"))?;
+        let settings = InstancesSettings {
+            layout: layout.clone(),
+            isolation: isolation.clone(),
+            program,
+            args: vec!["shim".into()],
+            search_path: SEARCH_PATH.to_owned(),
+        };
+        let (instances, found) = Instances::open(settings, Arc::new(move || clock.now()))
+            .await
+            .map_err(|fault| format!("instances: {}", fault.message))?;
+        tracing::info!(adopted = found.adopted.len(), lost = found.lost.len(), damaged = ?found.damaged, "instances");
+        crate::artefacts::sweep(&layout).map_err(|fault| fault.message)?;
+        Ok(Arc::new(Self {
+            layout,
+            isolation,
+            clock,
+            identity,
+            record_key,
+            record_public,
+            record,
+            keys: Mutex::new(keys),
+            apps: Mutex::new(apps),
+            memory: Mutex::new(memory),
+            window: Mutex::new(Window::new(epoch, 20_000, 100_000)),
+            instances,
+            _lock: lock,
+        }))
+    }
+
+    /// Ends in order. Instances run on unless asked otherwise.
+    pub async fn close(&self, stop_apps: bool) {
+        if stop_apps {
+            self.instances.stop_all().await;
+        }
+        if let Err(error) = self.record.close() {
+            tracing::error!(%error, "the record could not be closed");
+        }
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// What keeps apps apart.
+    #[must_use]
+    pub fn isolation(&self) -> &Isolation {
+        &self.isolation
+    }
+
+    /// The server's identity.
+    #[must_use]
+    pub fn identity(&self) -> &Fingerprint {
+        &self.identity
+    }
+
+    /// The record key in OpenSSH form.
+    #[must_use]
+    pub fn record_key(&self) -> &str {
+        &self.record_key
+    }
+
+    /// The record key.
+    #[must_use]
+    pub fn record_public_key(&self) -> &PublicKey {
+        &self.record_public
+    }
+
+    /// The record.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The running copies.
+    #[must_use]
+    pub fn instances(&self) -> &Instances {
+        &self.instances
+    }
+
+    /// The time, on a clock that never goes back.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Milliseconds since `earlier`.
+    #[must_use]
+    pub fn took_since(&self, earlier: Timestamp) -> u64 {
+        u64::try_from(self.now().since(earlier).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The enrolled keys.
+    pub fn keys(&self) -> MutexGuard<'_, KeyStore> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The apps.
+    pub fn apps(&self) -> MutexGuard<'_, Apps> {
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was done under which id.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The nonces of this epoch.
+    pub fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new life of the agent: requests signed for the one before are stale.
+    ///
+    /// # Errors
+    /// When the machine has no random bits.
+    pub fn new_epoch(&self) -> Result<Epoch, Fault> {
+        let bits = random().map_err(|why| Fault::new(FaultCode::Internal, why))?;
+        let epoch = Epoch::from_random(bits);
+        self.window().renew(epoch.clone());
+        Ok(epoch)
+    }
+}
+
+/// Random bytes from the kernel.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0u8; N];
+    let got = getrandom(&mut bytes[..], GetRandomFlags::empty()).map_err(|error| format!("no random bits: {error}"))?;
+    if got == N { Ok(bytes) } else { Err("the kernel gave too few random bits".to_owned()) }
+}
+
+/// The identity key belongs to the agent, which signs replies with it; the executor made it and remembers what it is.
+fn identity(layout: &Layout, isolation: &Isolation) -> Result<Fingerprint, String> {
+    let public = layout.identity_public();
+    if let Ok(text) = std::fs::read_to_string(&public) {
+        let key = PublicKey::from_openssh(text.trim()).map_err(|error| format!("{}: {error}", public.display()))?;
+        return Ok(key.fingerprint().clone());
+    }
+    let owner = match isolation {
+        Isolation::SameUser => None,
+        Isolation::OwnUids { agent, .. } => Some(*agent),
+    };
+    let signer = load_or_make(&layout.agent().join("identity.key"), "allod server identity", owner)?;
+    allod_store::write_atomic(&public, signer.public_openssh().as_bytes(), 0o644).map_err(|error| error.to_string())?;
+    Ok(signer.fingerprint())
+}
+
+fn load_or_make(path: &Path, comment: &str, owner: Option<u32>) -> Result<KeySigner, String> {
+    let named = |error: String| format!("{}: {error}", path.display());
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let text = Zeroizing::new(text);
+            KeySigner::from_openssh(&text, None).map_err(|error| named(error.to_string()))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let signer = KeySigner::generate(random()?, comment);
+            let text = signer.to_openssh();
+            allod_store::write_atomic(path, text.as_bytes(), 0o600).map_err(|error| error.to_string())?;
+            if let Some(uid) = owner {
+                std::os::unix::fs::chown(path, Some(uid), Some(uid)).map_err(|error| named(error.to_string()))?;
+            }
+            Ok(signer)
+        }
+        Err(error) => Err(named(error.to_string())),
+    }
+}
+
+fn open_record(layout: &Layout, clock: Clock, signer: Arc<dyn Signer>) -> Result<(Record, Opened), String> {
+    let time: allod_audit::Clock = Arc::new(move || (clock.now(), clock.boot_ms()));
+    let settings = allod_audit::Settings::new(layout.record(), time);
+    Record::open(settings, signer).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        format!("the record: {error}{cause}")
+    })
+}
+
+/// Reads the last day of the record back, so that what was acknowledged before a crash is done once after it.
+fn remember(record: &Record, now: Timestamp) -> Result<Memory, allod_audit::RecordError> {
+    let mut memory = Memory::default();
+    let mut from = record.oldest();
+    loop {
+        let lines = record.read(from, 5_000)?;
+        let mut last = None;
+        for line in lines.iter().filter_map(|line| Line::parse(line).ok()) {
+            last = Some(line.seq);
+            if now.since(line.at) <= allod_proto::limits::COMMAND_ID_MEMORY {
+                memory.replay(&line);
+            }
+        }
+        match last {
+            Some(seq) => from = seq + 1,
+            None => break,
+        }
+    }
+    memory.end_replay();
+    Ok(memory)
+}
+
+fn report(opened: &Opened) {
+    if let Some(head) = &opened.cut_after {
+        tracing::error!(seq = head.seq, hash = %head.hash, "THE RECORD WAS CUT: signed lines are gone");
+    }
+    if let Some(found) = &opened.damage {
+        tracing::error!(%found, "the record is damaged; it carries on in a new segment");
+    }
+    if opened.torn_tail_bytes_cut > 0 {
+        tracing::warn!(bytes = opened.torn_tail_bytes_cut, "an unfinished write at the end of the record was set aside");
+    }
+    if !opened.unfinished.is_empty() {
+        tracing::warn!(changes = opened.unfinished.len(), "changes without an outcome were found; recorded as unknown");
+    }
+}

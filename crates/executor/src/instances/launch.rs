@@ -1,0 +1,381 @@
+//! Starting a shim: first the record, then the socket, then the process, then its order. Each step leaves what the next
+//! life of the executor needs to find out how far this one came.
+
+use super::{
+    InstancesSettings, Ran, StartOrder, blocking,
+    link,
+    record::InstanceRecord,
+    table::Table,
+};
+use crate::{
+    failure,
+    isolation::Isolation,
+    secrets::OpenSecrets,
+    shim::{
+        order::{Answer, Order, Running, Task},
+        tree,
+    },
+};
+use allod_proto::{
+    AppRef, Fault, FaultCode, InstanceId, UnitName,
+    executor::{Instance, Release},
+    spec::{ProcessSpec, SecretHandover},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{fd::OwnedFd, unix::net::UnixListener},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStdin, Command},
+    time::timeout,
+};
+use zeroize::Zeroizing;
+
+/// How long a shim may take to start its program.
+const STARTING: Duration = Duration::from_secs(20);
+/// How much longer than its command's time a shim may take to answer.
+const SLACK: Duration = Duration::from_secs(20);
+/// The largest answer of a shim.
+const LARGEST_ANSWER: u64 = 1024 * 1024;
+/// Processes that an app with a uid of its own may have.
+const PROCESSES: u64 = 4096;
+
+pub(super) async fn start(table: &Arc<Table>, order: StartOrder<'_>) -> Result<Instance, Fault> {
+    let spec = process(&order)?;
+    let app = &order.release.spec.app;
+    let uid = prepare_app(table, app).await?;
+    let id = new_id(&order.unit)?;
+    let layout = &table.settings.layout;
+    let task = Task::Keep { log: layout.log(app, &id, &order.release.id) };
+    let shim_order = compose(&table.settings, &order, &id, Some(spec), spec.start.clone(), task)?;
+    let record = new_record(table, &order, spec, &id, uid);
+    drop(order);
+    let _starting = table.starting.read().await;
+    table.insert(record.clone());
+    let begun = begin(table, record, shim_order, uid).await;
+    if begun.is_err() {
+        // What is left on the disk is found, and lost, at the next start.
+        let _ = table.forget(&id).await;
+    }
+    begun?;
+    table.get(&id).map(|entry| entry.record.instance).ok_or_else(|| super::unknown(&id))
+}
+
+/// From the record on the disk to the shim that answers on its socket.
+async fn begin(
+    table: &Arc<Table>,
+    record: InstanceRecord,
+    order: Order,
+    uid: Option<u32>,
+) -> Result<(), Fault> {
+    let id = record.instance.id.clone();
+    let layout = table.settings.layout.clone();
+    let listener = blocking("begin an instance", move || {
+        record.save(&layout)?;
+        let socket = layout.socket(&record.instance.id);
+        UnixListener::bind(&socket)
+            .map_err(|error| failure::of_io(&format!("make {}", socket.display()), &error))
+    })
+    .await?;
+    let mut shim = Shim::spawn(&table.settings, uid, Stdio::from(OwnedFd::from(listener)))?;
+    shim.order(order).await?;
+    let running = match shim.answer(STARTING).await? {
+        Answer::Started(running) => running,
+        Answer::Error(why) => return Err(not_started(&why)),
+        Answer::Ran(_) => return Err(odd_answer()),
+    };
+    let shim_process = shim.let_go();
+    table
+        .change(&id, move |record| {
+            record.running = Some(running);
+            record.shim = shim_process;
+            record.instance.pid = Some(running.pid);
+        })
+        .await?;
+    match link::connect(&table.settings.layout.socket(&id)).await {
+        Ok((link, news, status)) => {
+            table.attach(&id, link, news, status);
+            Ok(())
+        }
+        Err(error) => {
+            table.give_up(&id).await?;
+            Err(failure::of_io("reach the shim of an instance", &error))
+        }
+    }
+}
+
+pub(super) async fn check(
+    table: &Arc<Table>,
+    order: StartOrder<'_>,
+    id: &InstanceId,
+    argv: &[String],
+    time: Duration,
+) -> Result<Ran, Fault> {
+    let spec = process(&order)?;
+    let app = order.release.spec.app.clone();
+    let task = Task::Once { timeout_ms: millis(time), log: None };
+    let mut composed = compose(&table.settings, &order, id, Some(spec), argv.to_vec(), task)?;
+    // The instance's own folder is not the check's to remove.
+    composed.tmp = table.settings.layout.data(&app).join("tmp").join(format!("{id}.check"));
+    drop(order);
+    once(table, &app, composed, time).await
+}
+
+pub(super) async fn run_once(
+    table: &Arc<Table>,
+    release: &Release,
+    secrets: OpenSecrets,
+    argv: &[String],
+    time: Duration,
+) -> Result<Ran, Fault> {
+    let unit = UnitName::new("release").map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
+    let id = new_id(&unit)?;
+    let app = &release.spec.app;
+    let log = table.settings.layout.log(app, &id, &release.id);
+    let order = StartOrder { unit, release, address: None, secrets };
+    let task = Task::Once { timeout_ms: millis(time), log: Some(log) };
+    let composed = compose(&table.settings, &order, &id, None, argv.to_vec(), task)?;
+    drop(order);
+    once(table, app, composed, time).await
+}
+
+async fn once(table: &Arc<Table>, app: &AppRef, order: Order, time: Duration) -> Result<Ran, Fault> {
+    let _busy = table.busy(app);
+    let uid = prepare_app(table, app).await?;
+    let mut shim = {
+        let _starting = table.starting.read().await;
+        Shim::spawn(&table.settings, uid, Stdio::null())?
+    };
+    shim.order(order).await?;
+    // The pipe stays open: when it closes, because this is dropped or dies, the command is killed.
+    match shim.answer(time.saturating_add(SLACK)).await? {
+        Answer::Ran(ran) => Ok(ran),
+        Answer::Error(why) => Err(not_started(&why)),
+        Answer::Started(_) => Err(odd_answer()),
+    }
+}
+
+/// A shim on its way.
+struct Shim {
+    child: Child,
+    orders: ChildStdin,
+}
+
+impl Shim {
+    fn spawn(settings: &InstancesSettings, uid: Option<u32>, control: Stdio) -> Result<Self, Fault> {
+        let failed = |error: &io::Error| failure::of_io("start a shim", error);
+        let mut command = Command::new(&settings.program);
+        command
+            .args(&settings.args)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(control)
+            .kill_on_drop(false);
+        if let Some(uid) = uid {
+            // With a uid, std also empties the list of other groups.
+            command.uid(uid).gid(uid);
+        }
+        let mut child = command.spawn().map_err(|error| failed(&error))?;
+        let orders = child.stdin.take().ok_or_else(|| failed(&io::ErrorKind::BrokenPipe.into()))?;
+        Ok(Self { child, orders })
+    }
+
+    /// Tells the order; nothing of it is left here then.
+    async fn order(&mut self, order: Order) -> Result<(), Fault> {
+        let json = encode(&order)?;
+        drop(order);
+        let length = u64::try_from(json.len()).unwrap_or(u64::MAX).to_le_bytes();
+        let sending = async {
+            self.orders.write_all(&length).await?;
+            self.orders.write_all(&json).await?;
+            self.orders.flush().await
+        };
+        let sent = timeout(STARTING, sending).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        sent.map_err(|error| failure::of_io("tell a shim its order", &error))
+    }
+
+    async fn answer(&mut self, patience: Duration) -> Result<Answer, Fault> {
+        let failed = |error: &io::Error| failure::of_io("hear the answer of a shim", error);
+        let stdout = self.child.stdout.as_mut().ok_or_else(|| failed(&io::ErrorKind::BrokenPipe.into()))?;
+        let mut line = Vec::new();
+        let mut source = stdout.take(LARGEST_ANSWER);
+        let reading = async {
+            // Until the newline, or the end: a shim that dies has closed its pipe.
+            let mut part = [0_u8; 4096];
+            while line.last() != Some(&b'\n') {
+                let size = source.read(&mut part).await?;
+                if size == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+                }
+                line.extend_from_slice(part.get(..size).unwrap_or_default());
+            }
+            Ok(())
+        };
+        let heard = timeout(patience, reading).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        if let Err(error) = heard {
+            // It has nothing yet that would be lost with it.
+            let _ = self.child.start_kill();
+            return Err(failed(&error));
+        }
+        serde_json::from_slice(&line).map_err(|error| failed(&error.into()))
+    }
+
+    /// The shim lives on by itself. It is still collected by the runtime when it ends.
+    fn let_go(self) -> Option<Running> {
+        let pid = self.child.id()?;
+        tree::stat(pid).map(|stat| Running { pid, start: stat.start })
+    }
+}
+
+/// The order as JSON, in memory that never grows and is wiped.
+fn encode(order: &Order) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    // In JSON, text is at most six times as long.
+    let text = |text: &str| text.len().saturating_mul(6).saturating_add(16);
+    let plain = order.argv.iter().map(|arg| text(arg)).chain(order.env.iter().map(|(k, v)| text(k) + text(v)));
+    let secret = order.secrets.iter().chain(&order.secret_env).map(|(k, v)| text(k.as_str()) + text(v));
+    let most = plain.chain(secret).fold(64 * 1024, usize::saturating_add);
+    let mut json = Zeroizing::new(Vec::with_capacity(most));
+    serde_json::to_writer(&mut *json, order)
+        .map_err(|error| failure::of_io("write an order", &error.into()))?;
+    Ok(json)
+}
+
+fn compose(
+    settings: &InstancesSettings,
+    order: &StartOrder<'_>,
+    id: &InstanceId,
+    spec: Option<&ProcessSpec>,
+    argv: Vec<String>,
+    task: Task,
+) -> Result<Order, Fault> {
+    let release = order.release;
+    let app = &release.spec.app;
+    let own = matches!(settings.isolation, Isolation::OwnUids { .. });
+    let mut shim_order = Order {
+        argv,
+        env: environment(settings, order, id),
+        cwd: release.files.clone(),
+        tmp: settings.layout.data(app).join("tmp").join(id.as_str()),
+        secrets: BTreeMap::new(),
+        secret_env: BTreeMap::new(),
+        open_files: spec.and_then(|spec| spec.resources.open_files),
+        processes: own.then_some(PROCESSES),
+        executor_uid: rustix::process::geteuid().as_raw(),
+        task,
+    };
+    for (name, handover) in &release.spec.secrets {
+        let missing = || {
+            Fault::new(FaultCode::NotFound, format!("{app} has no value for secret {name}"))
+                .hint(format!("allod secrets set {name}"))
+        };
+        let value = order.secrets.get(name).ok_or_else(missing)?;
+        match handover {
+            SecretHandover::Descriptor => {
+                shim_order.secrets.insert(name.clone(), Zeroizing::new(STANDARD.encode(value)));
+            }
+            SecretHandover::Environment => {
+                let text = std::str::from_utf8(value).map_err(|_| {
+                    Fault::new(FaultCode::Invalid, format!("{name} is not UTF-8, so it can't be an environment variable"))
+                        .hint(format!("in allod.toml: {name} = \"descriptor\""))
+                })?;
+                shim_order.secret_env.insert(name.clone(), Zeroizing::new(text.to_owned()));
+            }
+        }
+    }
+    Ok(shim_order)
+}
+
+/// The whole environment but secrets and what the shim adds. What people write never replaces what Allod says.
+fn environment(
+    settings: &InstancesSettings,
+    order: &StartOrder<'_>,
+    id: &InstanceId,
+) -> BTreeMap<String, String> {
+    let release = order.release;
+    let app = &release.spec.app;
+    let data = settings.layout.data(app).to_string_lossy().into_owned();
+    let mut env = release.spec.vars.clone();
+    let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
+    set("PATH", settings.search_path.clone());
+    set("HOME", data.clone());
+    set("ALLOD_DATA", data);
+    set("ALLOD_APP", app.name.to_string());
+    set("ALLOD_ENV", app.env.to_string());
+    set("ALLOD_UNIT", order.unit.to_string());
+    set("ALLOD_INSTANCE", id.to_string());
+    set("ALLOD_RELEASE", release.id.to_string());
+    if let Some(address) = order.address {
+        set("HOST", address.ip().to_string());
+        set("PORT", address.port().to_string());
+    }
+    env
+}
+
+fn process<'a>(order: &StartOrder<'a>) -> Result<&'a ProcessSpec, Fault> {
+    order.release.spec.process(&order.unit).ok_or_else(|| {
+        Fault::new(FaultCode::NotFound, format!("{} has no process {}", order.release.spec.app, order.unit))
+    })
+}
+
+async fn prepare_app(table: &Arc<Table>, app: &AppRef) -> Result<Option<u32>, Fault> {
+    let (layout, isolation, app) = (table.settings.layout.clone(), table.settings.isolation, app.clone());
+    blocking("make an app's folders", move || {
+        isolation.create_app_folders(&layout, &app)?;
+        isolation.uid_of(&layout, &app)
+    })
+    .await
+}
+
+fn new_record(
+    table: &Table,
+    order: &StartOrder<'_>,
+    spec: &ProcessSpec,
+    id: &InstanceId,
+    uid: Option<u32>,
+) -> InstanceRecord {
+    let instance = Instance {
+        id: id.clone(),
+        app: order.release.spec.app.clone(),
+        unit: order.unit.clone(),
+        release: order.release.id.clone(),
+        address: order.address,
+        pid: None,
+        uid,
+        started_at: (table.now)(),
+        exit: None,
+        ended_at: None,
+        ready: false,
+        listens_on: Vec::new(),
+    };
+    let (grace_ms, boot) = (spec.stop_grace_ms, table.boot.clone());
+    InstanceRecord { instance, running: None, shim: None, grace_ms, boot }
+}
+
+fn new_id(unit: &UnitName) -> Result<InstanceId, Fault> {
+    let mut random = [0_u8; 4];
+    getrandom(&mut random, GetRandomFlags::empty())
+        .map_err(|error| failure::of_io("name an instance", &error.into()))?;
+    InstanceId::new(format!("{unit}-{:08x}", u32::from_ne_bytes(random)))
+        .map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn not_started(why: &str) -> Fault {
+    Fault::new(FaultCode::Unhealthy, why)
+}
+
+fn odd_answer() -> Fault {
+    Fault::new(FaultCode::Internal, "a shim gave an answer to another question")
+}

@@ -1,0 +1,102 @@
+//! A changing command, from the caller's signature to its outcome in the record.
+
+use crate::{
+    Executor, authorize::authorize, changes,
+    memory::Seen,
+    record::ChangeRecorder,
+};
+use allod_commands::{Permit, dispatch};
+use allod_proto::{
+    Command, Fault, FaultCode, OperationId, Request,
+    executor::{Begun, Done, OpenOperation, SignedCall},
+};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What came of a change.
+#[derive(Debug)]
+pub enum Performed {
+    /// Done, with this reply.
+    Replied(Value),
+    /// Long: allowed, recorded, and for the agent to carry out.
+    Begun(Box<OpenOperation>),
+}
+
+/// Verify, look whether it was done before, authorise, record, do, record.
+///
+/// # Errors
+/// Whatever of it refuses.
+pub async fn perform(executor: &Arc<Executor>, call: &SignedCall) -> Result<Done, Fault> {
+    let authorized = authorize(executor, call)?;
+    let id = authorized.request.id.clone();
+    let seen = executor.memory().look(authorized.verified.fingerprint(), id.as_str(), &authorized.head.body);
+    if let Seen::Done(reply) = seen.map_err(|fault| fault.request(id.as_str()))? {
+        return Ok(Done::Replied { reply });
+    }
+    let recorder = ChangeRecorder::new(Arc::clone(executor), &authorized, &call.method, &call.path);
+    let acting = Arc::clone(executor);
+    let run = |permit, request| async move { act(&acting, permit, request).await };
+    let performed = dispatch(&recorder, authorized.caller, authorized.request, run).await?;
+    Ok(match performed {
+        Performed::Replied(reply) => Done::Replied { reply },
+        Performed::Begun(operation) => Done::Begun(Box::new(Begun { operation: *operation, again: false })),
+    })
+}
+
+async fn act(executor: &Arc<Executor>, permit: Permit, request: Request) -> Result<Performed, Fault> {
+    let Request { id, command, .. } = request;
+    let by = Asker { name: permit.caller().name().to_owned(), operation: operation_id(&permit, id.as_str()) };
+    match command {
+        Command::AppDeploy(params) => changes::deploy(executor, params, by).await,
+        Command::AppRollback(params) => changes::rollback(executor, params, by),
+        Command::AppRestart(params) => changes::restart(executor, params, by),
+        Command::AppStart(params) => changes::start(executor, params, by),
+        Command::AppScale(params) => changes::scale(executor, params, by),
+        Command::AppStop(params) => changes::stop(executor, params, by),
+        Command::AppRemove(params) => changes::remove(executor, params, by),
+        Command::SecretsSet(params) => changes::secrets_set(executor, params, by).await,
+        Command::SecretsRemove(params) => changes::secrets_remove(executor, &params),
+        Command::SecretsExport(params) => changes::secrets_export(executor, params).await,
+        Command::OpsCancel(params) => changes::cancel(executor, &permit, &params),
+        Command::KeysAdd(params) => changes::keys_add(executor, &params),
+        Command::KeysRevoke(params) => changes::keys_revoke(executor, &params),
+        Command::KeysRotate(params) => changes::keys_rotate(executor, &params),
+        Command::ServerPrune(params) => changes::prune(executor, params).await,
+        Command::Hello(_)
+        | Command::ServerInfo(_)
+        | Command::ServerStatus(_)
+        | Command::ServerDoctor(_)
+        | Command::AppMissing(_)
+        | Command::AppChunk(_)
+        | Command::AppPreflight(_)
+        | Command::AppStatus(_)
+        | Command::AppReleases(_)
+        | Command::AppLogs(_)
+        | Command::SecretsList(_)
+        | Command::OpsList(_)
+        | Command::OpsAttach(_)
+        | Command::KeysList(_)
+        | Command::KeysCan(_)
+        | Command::AuditShow(_)
+        | Command::AuditFollow(_)
+        | Command::AuditVerify(_)
+        | Command::AuditStats(_) => {
+            Err(Fault::new(FaultCode::Invalid, format!("{} changes nothing", permit.command())))
+        }
+    }
+}
+
+/// Who asks, as far as an operation needs to know.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Their name.
+    pub name: String,
+    /// The id of the operation, should the command begin one.
+    pub operation: OperationId,
+}
+
+/// The same request by the same key has the same operation, so a retry finds it.
+fn operation_id(permit: &Permit, request: &str) -> OperationId {
+    let key = permit.caller().key().map_or("", |key| key.as_str());
+    OperationId::of(&allod_proto::Digest::of(format!("allod-operation-v1\n{key}\n{request}\n")))
+}

@@ -1,0 +1,106 @@
+//! The program: settings, start, and the end on a signal.
+
+use crate::{
+    Executor,
+    isolation::Isolation,
+    layout::Layout,
+    server::{self, Access},
+};
+use allod_daemon::{CommonFlags, Shutdown};
+use clap::Parser;
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
+
+/// The program that has privilege and no network: it holds keys, releases, secrets and the record.
+#[derive(Debug, Parser)]
+#[command(name = "allod executor")]
+pub struct Settings {
+    /// Where all state lives
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Where sockets live
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// Take connections of the agent, as descriptors, from the control socket on standard input
+    #[arg(long, conflicts_with = "listen")]
+    pub control_stdin: bool,
+    /// Listen on this Unix socket instead; only root and the agent's user may open it
+    #[arg(long, value_name = "PATH")]
+    pub listen: Option<PathBuf>,
+    /// Give each app a uid of its own, from this one on (needs root)
+    #[arg(long, value_name = "UID", requires_all = ["agent_uid", "proxy_uid"])]
+    pub uids: Option<u32>,
+    /// The agent's uid
+    #[arg(long, value_name = "UID")]
+    pub agent_uid: Option<u32>,
+    /// The proxy's uid
+    #[arg(long, value_name = "UID")]
+    pub proxy_uid: Option<u32>,
+    /// Stop every instance when the program is told to end
+    #[arg(long)]
+    pub stop_apps_at_exit: bool,
+    /// A line in `authorized_keys` format, enrolled only while there is no key file
+    #[arg(long, value_name = "FILE")]
+    pub first_owner: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+/// Runs the executor until it is told to end.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let settings = match Settings::try_parse_from(arguments) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+    };
+    match start(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            tracing::error!("the executor can't run: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(settings: Settings) -> Result<(), String> {
+    settings.common.begin().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(8)
+        .build()
+        .map_err(|error| format!("no runtime: {error}"))?;
+    runtime.block_on(run(settings))
+}
+
+async fn run(settings: Settings) -> Result<(), String> {
+    let shutdown = Shutdown::on_signals().map_err(|error| format!("signals: {error}"))?;
+    let layout = Layout::new(&settings.state, &settings.run);
+    let isolation = match (settings.uids, settings.agent_uid, settings.proxy_uid) {
+        (Some(base), Some(agent), Some(proxy)) => Isolation::OwnUids { base, agent, proxy },
+        _ => Isolation::SameUser,
+    };
+    let first_owner = settings
+        .first_owner
+        .as_ref()
+        .map(|path| std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display())))
+        .transpose()?;
+    let executor = Executor::open(layout, isolation, first_owner.as_deref()).await?;
+    let access = Access { agent_uid: settings.agent_uid };
+    tracing::info!(identity = %executor.identity(), "the executor is ready");
+    let serving = serve(Arc::clone(&executor), &settings, access);
+    tokio::select! {
+        ended = serving => ended?,
+        () = shutdown.requested() => tracing::info!("told to end"),
+    }
+    executor.close(settings.stop_apps_at_exit).await;
+    Ok(())
+}
+
+async fn serve(executor: Arc<Executor>, settings: &Settings, access: Access) -> Result<(), String> {
+    match &settings.listen {
+        Some(path) => server::listen(executor, path, access).await,
+        None if settings.control_stdin => server::take_from_stdin(executor).await,
+        None => Err("give --control-stdin or --listen PATH".to_owned()),
+    }
+}

@@ -1,0 +1,240 @@
+//! Who holds the pen. The executor writes every change before and after it happens, and what the agent saw of reads.
+
+use crate::{Executor, authorize::Authorized, perform::Performed};
+use allod_audit::{Ending, Intent, Outcome, Record, RecordError, Who};
+use allod_commands::{Caller, Entry, Permit, Recorder};
+use allod_proto::{
+    Fault, FaultCode, Request, Timestamp,
+    executor::Observation,
+    messages::app::Accepted,
+};
+use allod_signing::{RequestFields, RequestHead, sshsig};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Replies larger than this are not kept for a retry; a retry then looks for itself.
+const REPLY_KEPT: usize = 16 * 1024;
+
+/// The way of one changing request into the record.
+pub struct ChangeRecorder {
+    executor: Arc<Executor>,
+    head: RequestHead,
+    method: String,
+    path: String,
+}
+
+impl ChangeRecorder {
+    /// For a request that verified.
+    #[must_use]
+    pub fn new(executor: Arc<Executor>, authorized: &Authorized, method: &str, path: &str) -> Self {
+        Self { executor, head: authorized.head.clone(), method: method.to_owned(), path: path.to_owned() }
+    }
+
+    fn signed_bytes(&self) -> Option<String> {
+        let route = allod_signing::Route::new(&self.method, &self.path).ok()?;
+        let fields = RequestFields {
+            audience: self.executor.identity(),
+            epoch: &self.head.epoch,
+            route,
+            timestamp: self.head.timestamp,
+            nonce: &self.head.nonce,
+            body: &self.head.body,
+        };
+        String::from_utf8(fields.bytes()).ok()
+    }
+
+    fn intent(&self, caller: &Caller, request: &Request) -> Intent {
+        Intent {
+            request: request.id.to_string(),
+            who: who(caller),
+            command: request.command.name().as_str().to_owned(),
+            app: request.command.app().cloned(),
+            target: None,
+            params: request.command.recorded_params(),
+            nonce: Some(self.head.nonce.clone()),
+            signed_at: Some(self.head.timestamp),
+            signature: Some(sshsig::to_base64(&self.head.signature)),
+            signed: self.signed_bytes(),
+        }
+    }
+}
+
+impl Recorder for ChangeRecorder {
+    type Answer = Performed;
+    type Entry = ChangeEntry;
+
+    async fn open(&self, permit: &Permit, request: &Request) -> Result<ChangeEntry, Fault> {
+        let intent = self.intent(permit.caller(), request);
+        let head = append(self.executor.record(), allod_audit::Entry::Intent(Box::new(intent))).await?;
+        let key = permit.caller().key().cloned();
+        if let Some(key) = &key {
+            let body = self.head.body;
+            self.executor.memory().begin(key, request.id.as_str(), body, head.seq, self.executor.now())?;
+        }
+        Ok(ChangeEntry { executor: Arc::clone(&self.executor), intent: head.seq, began: self.executor.now(), closed: false })
+    }
+
+    async fn denied(&self, caller: &Caller, request: &Request, fault: &Fault) {
+        let intent = self.intent(caller, request);
+        let outcome = |intent| Outcome {
+            intent,
+            result: Ending::Failed,
+            code: Some(fault.code),
+            message: Some(fault.message.clone()),
+            reply: None,
+            took_ms: 0,
+        };
+        // A known caller's refusal is worth a line, but not worth a sync that the caller could ask for in a loop.
+        let record = self.executor.record().clone();
+        let written = async {
+            record.append_later(&allod_audit::Entry::Intent(Box::new(intent)))?;
+            let next = record.head()?.head.seq;
+            record.append_later(&allod_audit::Entry::Outcome(Box::new(outcome(next))))
+        };
+        if let Err(error) = written.await {
+            tracing::error!(%error, "a denial could not be recorded");
+        }
+    }
+}
+
+/// The open entry of a change.
+pub struct ChangeEntry {
+    executor: Arc<Executor>,
+    intent: u64,
+    began: Timestamp,
+    closed: bool,
+}
+
+impl Entry for ChangeEntry {
+    type Answer = Performed;
+
+    async fn close(mut self, outcome: &Result<Performed, Fault>) -> Result<(), Fault> {
+        self.closed = true;
+        match outcome {
+            Ok(Performed::Replied(reply)) => self.write(Ending::Ok, None, Some(reply.clone())).await,
+            Ok(Performed::Begun(begun)) => {
+                let operation = begun.id.clone();
+                self.executor.opened(&begun.app, &operation, self.intent)?;
+                let accepted = Accepted { operation, release: begun.release().cloned() };
+                self.executor.memory().end(self.intent, serde_json::to_value(accepted).ok());
+                Ok(())
+            }
+            Err(fault) => self.write(Ending::Failed, Some(fault.clone()), None).await,
+        }
+    }
+}
+
+impl ChangeEntry {
+    async fn write(&self, result: Ending, fault: Option<Fault>, reply: Option<Value>) -> Result<(), Fault> {
+        let took_ms = self.executor.took_since(self.began);
+        self.executor.write_outcome(self.intent, result, fault, reply, took_ms).await
+    }
+}
+
+impl Drop for ChangeEntry {
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        let outcome = Outcome {
+            intent: self.intent,
+            result: Ending::Unknown,
+            code: None,
+            message: Some("unknown outcome: the program stopped in the middle".to_owned()),
+            reply: None,
+            took_ms: self.executor.took_since(self.began),
+        };
+        if let Err(error) = self.executor.record().append_later(&allod_audit::Entry::Outcome(Box::new(outcome))) {
+            tracing::error!(%error, "an unknown outcome could not be recorded");
+        }
+        self.executor.memory().end(self.intent, None);
+    }
+}
+
+impl Executor {
+    /// Writes how a change ended, durably, and remembers the reply for a retry.
+    pub(crate) async fn write_outcome(
+        &self,
+        intent: u64,
+        result: Ending,
+        fault: Option<Fault>,
+        reply: Option<Value>,
+        took_ms: u64,
+    ) -> Result<(), Fault> {
+        let kept = reply.filter(|reply| reply.to_string().len() <= REPLY_KEPT);
+        let outcome = Outcome {
+            intent,
+            result,
+            code: fault.as_ref().map(|fault| fault.code),
+            message: fault.map(|fault| fault.message),
+            reply: kept.clone(),
+            took_ms,
+        };
+        append(self.record(), allod_audit::Entry::Outcome(Box::new(outcome))).await?;
+        self.memory().end(intent, kept);
+        Ok(())
+    }
+
+    /// Takes in what the agent saw. It says so itself, and the record says that it does.
+    ///
+    /// # Errors
+    /// When the queue is full.
+    pub(crate) fn observe(&self, seen: &[Observation]) -> Result<(), Fault> {
+        for observation in seen {
+            self.record().append_later(&entry_of(observation)).map_err(|error| record_fault(&error))?;
+        }
+        Ok(())
+    }
+}
+
+fn entry_of(observation: &Observation) -> allod_audit::Entry {
+    match observation.clone() {
+        Observation::Read { request, key, name, role, door, source, command, app, code, took_ms } => {
+            let door = if door == "socket" { allod_audit::Door::Socket } else { allod_audit::Door::Rpc };
+            allod_audit::Entry::Read(Box::new(allod_audit::Read {
+                request,
+                who: Who { key, name, role, door, source },
+                command,
+                app,
+                result: if code.is_none() { Ending::Ok } else { Ending::Failed },
+                code,
+                took_ms,
+            }))
+        }
+        Observation::Refusals { minute, source, reason, count } => {
+            allod_audit::Entry::Refusals(allod_audit::Refusals { from_minute: minute, source, reason, count })
+        }
+    }
+}
+
+/// The caller as the record names them.
+#[must_use]
+pub fn who(caller: &Caller) -> Who {
+    Who {
+        key: caller.key().cloned(),
+        name: caller.name().to_owned(),
+        role: caller.role(),
+        door: caller.door(),
+        source: caller.source().map(str::to_owned),
+    }
+}
+
+/// Appends and waits until it is durable, off the runtime's own thread.
+pub(crate) async fn append(record: &Record, entry: allod_audit::Entry) -> Result<allod_proto::record::Head, Fault> {
+    let record = record.clone();
+    let appended = tokio::task::spawn_blocking(move || record.append(&entry)).await;
+    match appended {
+        Ok(Ok(head)) => Ok(head),
+        Ok(Err(error)) => Err(record_fault(&error)),
+        Err(error) => Err(Fault::new(FaultCode::Internal, format!("the record's writer stopped: {error}"))),
+    }
+}
+
+/// A record error as a fault.
+#[must_use]
+pub fn record_fault(error: &RecordError) -> Fault {
+    tracing::error!(%error, cause = ?std::error::Error::source(error).map(ToString::to_string), "the record refused");
+    Fault::new(error.code(), format!("the record can't be written, so nothing was done: {error}"))
+        .hint("`allod doctor` says what is the matter; often the disk is full")
+}
+

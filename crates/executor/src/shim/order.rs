@@ -1,0 +1,123 @@
+//! What executor and shim say to each other: one order through a pipe, one answer back, and then JSON lines on the
+//! instance's control socket. Unknown fields are ignored, because a shim outlives the program that started it.
+
+use allod_proto::SecretName;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+use zeroize::Zeroizing;
+
+/// The largest order, in bytes.
+pub(crate) const LARGEST_ORDER: u64 = 64 * 1024 * 1024;
+/// The largest line on the control socket, in bytes.
+pub(crate) const LARGEST_LINE: u64 = 64 * 1024;
+
+/// What a shim is to start. It comes through a pipe and never touches the disk.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// Argument vector; a first element with a `/` is below `cwd`.
+    pub(crate) argv: Vec<String>,
+    /// The environment, all of it but secrets and what the shim itself adds.
+    pub(crate) env: BTreeMap<String, String>,
+    /// The release's files.
+    pub(crate) cwd: PathBuf,
+    /// A private folder for temporary files; made at the start, removed at the end.
+    pub(crate) tmp: PathBuf,
+    /// Secrets for the descriptor, values in base64.
+    pub(crate) secrets: BTreeMap<SecretName, Zeroizing<String>>,
+    /// Secrets for the environment, values as they are.
+    pub(crate) secret_env: BTreeMap<SecretName, Zeroizing<String>>,
+    /// The bound on open files.
+    pub(crate) open_files: Option<u64>,
+    /// The bound on processes of the user; only where the user is this app's alone.
+    pub(crate) processes: Option<u64>,
+    /// Who may speak on the control socket, besides root.
+    pub(crate) executor_uid: u32,
+    /// What to do with the program.
+    pub(crate) task: Task,
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither secrets nor variables, which people put secrets into.
+        f.debug_struct("Order").field("argv", &self.argv).field("task", &self.task).finish_non_exhaustive()
+    }
+}
+
+/// What to do with the program.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Task {
+    /// Keep it, as an instance: log, control socket, exit status.
+    Keep {
+        /// Where its log goes.
+        log: PathBuf,
+    },
+    /// Run it to its end, with the end of its output in the answer.
+    Once {
+        /// It is killed after this many milliseconds.
+        timeout_ms: u64,
+        /// Where its log goes, if anywhere.
+        log: Option<PathBuf>,
+    },
+}
+
+/// The shim's one answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// The program runs.
+    Started(Running),
+    /// The program ran to its end.
+    Ran(Ran),
+    /// The program could not be started: a sentence for the person.
+    Error(String),
+}
+
+/// A running program, told apart from a later one with the same pid by its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Running {
+    pub(crate) pid: u32,
+    /// Clock ticks after boot.
+    pub(crate) start: u64,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    /// `exit status 0`, `signal 9`, `timeout`.
+    pub exit: String,
+    /// Whether it ended well.
+    pub ok: bool,
+    /// The last lines it printed.
+    pub tail: Vec<String>,
+}
+
+/// To the shim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToShim {
+    /// How does it stand?
+    Status {},
+    /// SIGTERM, then after so many milliseconds SIGKILL to whatever is left.
+    Stop {
+        /// Milliseconds.
+        grace_ms: u64,
+    },
+    /// The exit is known; the shim may go. Only heeded after the exit.
+    Bye {},
+}
+
+/// From the shim: at once on each connection, on request, and whenever something changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// The program.
+    pub(crate) running: Running,
+    /// Whether it said `READY=1`.
+    pub(crate) ready: bool,
+    /// How it ended, when nothing of it is left.
+    pub(crate) exit: Option<String>,
+    /// When it ended, by the shim's clock. Milliseconds.
+    pub(crate) ended_at: Option<u64>,
+    /// Lines that could not be written to the log.
+    pub(crate) dropped_lines: u64,
+}

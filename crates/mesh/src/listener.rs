@@ -1,0 +1,138 @@
+//! Accepting on all of a machine's mesh addresses at once. Who can't be a peer is dropped before a byte is read; an
+//! error of accept is waited out.
+
+use crate::{Mode, guard};
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+
+/// How long a listener rests after an accept that failed: out of descriptors, it would fail again at once.
+const REST: Duration = Duration::from_millis(50);
+
+/// A bound listener on one or several mesh addresses.
+#[derive(Debug)]
+pub struct Listener {
+    sockets: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    mode: Mode,
+}
+
+impl Listener {
+    /// Of sockets that were bound where [`crate::may_listen`] allows it.
+    pub(crate) fn of(sockets: Vec<TcpListener>, mode: Mode) -> io::Result<Self> {
+        let addresses = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+        Ok(Self { sockets, addresses, mode })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The next connection from an address that may be a peer. Never fails: what goes wrong is logged and waited out.
+    /// Whether the mesh knows the peer is [`crate::Mesh::whois`]'s to say.
+    pub async fn accept(&self) -> Connection {
+        loop {
+            match poll_fn(|cx| self.poll_accept(cx)).await {
+                Ok((stream, peer, local)) => {
+                    if guard::may_be_peer(local.ip(), peer.ip(), &self.mode) {
+                        return Connection::of(stream, peer, local);
+                    }
+                    tracing::warn!(%peer, %local, "dropped a connection from outside the mesh");
+                }
+                // The peer gave up before it was accepted; the next one is waiting.
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed; trying again");
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr, SocketAddr)>> {
+        for (socket, local) in self.sockets.iter().zip(&self.addresses) {
+            if let Poll::Ready(accepted) = socket.poll_accept(cx) {
+                return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, *local)));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn is_of_the_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// A connection over the mesh, whatever carries it.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl Connection {
+    pub(crate) fn of(stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> Self {
+        // Small replies must not wait for an acknowledgement; without the option they only are slower.
+        let _ = stream.set_nodelay(true);
+        Self { stream, peer, local }
+    }
+
+    /// The other side's address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// This side's address.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,156 @@
+//! `allod proxy`: flags, the listeners that were handed over or are bound here, and the end on a signal.
+
+use crate::{Cidr, Limits, RunError, Settings, run};
+use allod_daemon::{BeginError, Clock, CommonFlags, Shutdown};
+use clap::Parser;
+use std::{
+    error::Error,
+    ffi::OsString,
+    io::{self, Write as _},
+    net::{SocketAddr, TcpListener},
+    os::fd::AsFd as _,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+/// The program that answers visitors
+#[derive(Debug, Parser)]
+#[command(name = "allod proxy", version)]
+struct Flags {
+    /// The table of routes, which the agent writes
+    #[arg(long, value_name = "FILE")]
+    routes: PathBuf,
+    /// Where the control socket is bound
+    #[arg(long, value_name = "PATH")]
+    control: PathBuf,
+    /// A listener was handed over as standard input: a restart then refuses no connection
+    #[arg(long)]
+    listen_stdin: bool,
+    /// Listen here; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "listen_stdin")]
+    listen: Vec<SocketAddr>,
+    /// Where the access log goes
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// A peer, or a range of them, whose forwarded headers are believed; may be given several times
+    #[arg(long, value_name = "ADDRESS[/PREFIX]")]
+    trusted_hop: Vec<Cidr>,
+    /// Every connection begins with a PROXY protocol header
+    #[arg(long, requires = "trusted_hop")]
+    proxy_protocol: bool,
+    /// How long requests may go on when the program is told to end
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    end_within: u64,
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ProgramError {
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("the runtime or its signals can't be had")]
+    Runtime(#[source] io::Error),
+    #[error("standard input is no listener")]
+    HandedOver(#[source] io::Error),
+    #[error("can't listen on {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+}
+
+/// Runs the proxy until it is told to end. The first argument is the program's name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let flags = match Flags::try_parse_from(arguments) {
+        Ok(flags) => flags,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match start(flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "allod proxy: {}", in_full(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(flags: Flags) -> Result<(), ProgramError> {
+    flags.common.begin()?;
+    let listeners = listeners(&flags)?;
+    // The workers have runtimes of their own; this one accepts and answers the control socket.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ProgramError::Runtime)?;
+    let limits = Limits { shutdown: Duration::from_secs(flags.end_within), ..Limits::default() };
+    let settings = Settings {
+        routes: flags.routes,
+        control: flags.control,
+        listeners,
+        access_log: flags.access_log,
+        trusted_hops: flags.trusted_hop,
+        proxy_protocol: flags.proxy_protocol,
+        limits,
+        clock: Clock::start(),
+    };
+    runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().map_err(ProgramError::Runtime)?;
+        Ok(run(settings, async move { shutdown.requested().await }).await?)
+    })
+}
+
+fn listeners(flags: &Flags) -> Result<Vec<TcpListener>, ProgramError> {
+    let mut listeners = Vec::new();
+    if flags.listen_stdin {
+        let handed_over = io::stdin().as_fd().try_clone_to_owned().map_err(ProgramError::HandedOver)?;
+        let listens = rustix::net::sockopt::socket_acceptconn(&handed_over)
+            .map_err(|error| ProgramError::HandedOver(error.into()))?;
+        if !listens {
+            return Err(ProgramError::HandedOver(io::ErrorKind::InvalidInput.into()));
+        }
+        listeners.push(TcpListener::from(handed_over));
+    }
+    for address in &flags.listen {
+        let bound = TcpListener::bind(address)
+            .map_err(|source| ProgramError::Listen { address: *address, source })?;
+        listeners.push(bound);
+    }
+    Ok(listeners)
+}
+
+fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(flags: &[&str]) -> Result<Flags, clap::Error> {
+        let all = ["allod proxy", "--routes", "r", "--control", "c"].iter().chain(flags);
+        Flags::try_parse_from(all)
+    }
+
+    #[test]
+    fn a_proxy_without_a_listener_or_that_believes_anybody_is_refused() {
+        assert!(read(&[]).is_err());
+        assert!(read(&["--listen", "127.0.0.1:0", "--proxy-protocol"]).is_err());
+        assert!(read(&["--listen", "localhost"]).is_err());
+    }
+
+    #[test]
+    fn a_listener_may_be_handed_over_or_bound_or_both() {
+        assert!(read(&["--listen-stdin"]).unwrap().listen_stdin);
+        let flags = read(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"]).unwrap();
+        assert_eq!(listeners(&flags).unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,11 @@
+//! The proxy over real sockets on loopback, with small servers as instances.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails its test")]
+
+mod draining;
+mod files;
+mod forwarding;
+mod limits;
+mod malformed;
+mod starting;
+mod support;

@@ -1,0 +1,65 @@
+//! The two commands that answer unsigned. What they say is a claim, to be compared with what is pinned.
+
+use super::{ClientError, connection::Connection, exchange::Body, random};
+use allod_proto::{
+    Request,
+    command::Call,
+    headers::RPC_PATH,
+    messages::server::{Hello, HelloReply, ServerInfo, ServerInfoReply},
+};
+use bytes::Bytes;
+use http_body_util::Full;
+use std::{net::SocketAddr, time::Duration};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Which protocol and which identity the server at this address claims.
+///
+/// # Errors
+/// [`ClientError`] when it does not answer, or not as an agent does.
+pub async fn hello(address: SocketAddr) -> Result<HelloReply, ClientError> {
+    let reply = probe(&mut Connection::open("the server", address).await?, address, Hello {}).await?;
+    speak("the server", &reply)?;
+    Ok(reply)
+}
+
+/// Which name the server at this address claims.
+///
+/// # Errors
+/// [`ClientError`] when it does not answer, or not as an agent does.
+pub async fn server_info(address: SocketAddr) -> Result<ServerInfoReply, ClientError> {
+    probe(&mut Connection::open("the server", address).await?, address, ServerInfo {}).await
+}
+
+/// Whether there is a version that both speak.
+pub(super) fn speak(server: &str, hello: &HelloReply) -> Result<(), ClientError> {
+    if hello.newest < allod_proto::OLDEST_VERSION || hello.oldest > allod_proto::VERSION {
+        let (oldest, newest) = (hello.oldest, hello.newest);
+        return Err(ClientError::Version { what: server.to_owned(), oldest, newest });
+    }
+    Ok(())
+}
+
+/// Asks without a signature.
+pub(super) async fn probe<C: Call>(
+    connection: &mut Connection,
+    address: SocketAddr,
+    params: C,
+) -> Result<C::Reply, ClientError> {
+    let request =
+        Request { v: allod_proto::VERSION, id: random::command_id()?, command: params.into_command() };
+    let request = hyper::Request::post(RPC_PATH)
+        .header(hyper::header::HOST, address.to_string())
+        .header(hyper::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(request.to_body())))
+        .map_err(|error| ClientError::BadReply(error.to_string()))?;
+    let response = connection.send(request, DEADLINE).await?;
+    let status = response.status();
+    let bytes = connection.body(response.into_body()).await?;
+    let not_ours = || ClientError::BadReply(format!("what answers at {address} is no agent (status {status})"));
+    let body: Body = serde_json::from_slice(&bytes).map_err(|_| not_ours())?;
+    if let Some(fault) = body.fault {
+        return Err(ClientError::Fault(fault));
+    }
+    serde_json::from_value(body.result.unwrap_or_default()).map_err(|_| not_ours())
+}

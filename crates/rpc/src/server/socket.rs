@@ -1,0 +1,145 @@
+//! The local door: one JSON request a line, the same commands, the same service. A line is either a request, believed
+//! as far as the kernel's word on the peer goes, or `{"signed":{headers},"body":"…"}` with the same signature as on HTTP.
+
+use crate::server::{Answer, Incoming, PeerCredentials, Presented, Rejected, Service, authenticate};
+use allod_proto::{
+    Digest, Fault, FaultCode, Request,
+    command::{Kind, ReplyBody, StreamItem},
+    executor::SignedCall,
+    headers, limits,
+};
+use serde::Deserialize;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+};
+
+const CONNECTIONS: usize = 128;
+const IDLE: Duration = Duration::from_secs(300);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignedLine {
+    signed: BTreeMap<String, String>,
+    body: String,
+}
+
+/// Serves until the future is dropped.
+pub async fn serve_socket<S: Service>(listener: UnixListener, service: Arc<S>) {
+    let seats = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else { continue };
+                let service = Arc::clone(&service);
+                tokio::spawn(async move {
+                    if let Err(error) = connection(&*service, stream).await {
+                        tracing::debug!(%error, "a local connection ended early");
+                    }
+                    drop(seat);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a local connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn connection<S: Service>(service: &S, stream: UnixStream) -> std::io::Result<()> {
+    let peer = PeerCredentials::of(&stream)?;
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    loop {
+        // A body, JSON-escaped once more inside a signed line, takes at most twice its bytes and some headers.
+        let mut line = Vec::new();
+        let limit = u64::try_from(limits::BODY * 2 + limits::HEAD).unwrap_or(u64::MAX);
+        let mut bounded = (&mut read).take(limit);
+        match tokio::time::timeout(IDLE, bounded.read_until(b'\n', &mut line)).await {
+            Err(_) | Ok(Ok(0)) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(_)) => {}
+        }
+        if line.last() != Some(&b'\n') {
+            let fault = Fault::new(FaultCode::TooLarge, "the line is too long or was cut");
+            return put(&mut write, &ReplyBody::of(None, Err(fault))).await;
+        }
+        let (id, answered) = answer(service, peer, &line).await;
+        match answered {
+            Answer::Reply(value) => put(&mut write, &ReplyBody::of(id, Ok(value))).await?,
+            Answer::Fault(fault) => put(&mut write, &ReplyBody::of(id, Err(fault))).await?,
+            Answer::Stream(mut items) => {
+                while let Some(item) = items.recv().await {
+                    put(&mut write, &item).await?;
+                }
+                put(&mut write, &StreamItem::End {}).await?;
+            }
+        }
+    }
+}
+
+async fn put(write: &mut (impl AsyncWriteExt + Unpin), value: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    write.write_all(&line).await?;
+    write.flush().await
+}
+
+async fn answer<S: Service>(
+    service: &S,
+    peer: PeerCredentials,
+    line: &[u8],
+) -> (Option<allod_proto::CommandId>, Answer) {
+    let incoming = match serde_json::from_slice::<SignedLine>(line) {
+        Ok(signed) => signed_request(service, &signed),
+        Err(_) => Request::parse(line).map(|request| Incoming {
+            presented: Presented::Local(peer),
+            request,
+            call: None,
+            source: None,
+            door: "socket",
+        }),
+    };
+    match incoming {
+        Err(fault) => (None, Answer::Fault(fault)),
+        Ok(incoming) => {
+            let id = Some(incoming.request.id.clone());
+            if incoming.call.is_none() && incoming.request.command.name().kind() == Kind::Probe {
+                return (id, service.probe(&incoming.request.command).into());
+            }
+            (id, service.call(incoming).await)
+        }
+    }
+}
+
+fn signed_request<S: Service>(service: &S, line: &SignedLine) -> Result<Incoming, Fault> {
+    let refuse = |rejected: Rejected| {
+        service.refused("local socket", rejected.reason);
+        rejected.fault
+    };
+    let route = ("POST", headers::RPC_PATH);
+    let header = |name: &str| line.signed.get(name).map(String::as_str);
+    let authenticated = authenticate(service, route, header, None).map_err(refuse)?;
+    if Digest::of(&line.body) != authenticated.head.body {
+        return Err(Fault::new(FaultCode::Refused, "the body is not the one that was signed"));
+    }
+    let request = Request::parse(line.body.as_bytes())?;
+    let call = SignedCall {
+        method: route.0.to_owned(),
+        path: route.1.to_owned(),
+        headers: line.signed.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        body: line.body.clone(),
+        source: None,
+        door: "socket".to_owned(),
+    };
+    Ok(Incoming {
+        presented: Presented::Signed(authenticated.verified),
+        request,
+        call: Some(call),
+        source: None,
+        door: "socket",
+    })
+}

@@ -1,0 +1,90 @@
+//! A stream's frames: batched, chained, each signed; ended within a second when the key is revoked.
+
+use crate::server::{Service, http::ReplyBytes};
+use allod_proto::{
+    Fault, FaultCode, Nonce,
+    command::{Frame, StreamItem},
+};
+use allod_signing::{FrameSigner, Trust, Verified, sshsig, still_holds};
+use bytes::Bytes;
+use http_body_util::{BodyExt, channel::Channel};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
+
+const IDLE: Duration = Duration::from_secs(15);
+const TICK: Duration = Duration::from_millis(500);
+
+/// The body of a stream's reply; a task of its own fills it.
+pub(super) fn frames<S: Service>(
+    service: Arc<S>,
+    nonce: Nonce,
+    caller: Arc<Verified>,
+    items: mpsc::Receiver<StreamItem>,
+) -> ReplyBytes {
+    let (sender, body) = Channel::<Bytes, std::convert::Infallible>::new(4);
+    tokio::spawn(async move {
+        let mut pump = Pump { service, caller, signer: FrameSigner::new(nonce), sender };
+        pump.run(items).await;
+    });
+    body.boxed()
+}
+
+struct Pump<S> {
+    service: Arc<S>,
+    caller: Arc<Verified>,
+    signer: FrameSigner,
+    sender: http_body_util::channel::Sender<Bytes>,
+}
+
+impl<S: Service> Pump<S> {
+    async fn run(&mut self, mut items: mpsc::Receiver<StreamItem>) {
+        let mut last_sent = Instant::now();
+        loop {
+            let next = tokio::time::timeout(TICK, items.recv()).await;
+            if !self.still_enrolled() {
+                let fault = Fault::new(FaultCode::Refused, "the key was revoked");
+                self.send(&StreamItem::Fault(fault), true).await;
+                return;
+            }
+            let item = match next {
+                Ok(Some(item)) => item,
+                Ok(None) => StreamItem::End {},
+                Err(_) if last_sent.elapsed() >= IDLE => StreamItem::Idle {},
+                Err(_) => continue,
+            };
+            let last = matches!(item, StreamItem::End {} | StreamItem::Fault(_));
+            if !self.send(&item, last).await || last {
+                return;
+            }
+            last_sent = Instant::now();
+        }
+    }
+
+    fn still_enrolled(&self) -> bool {
+        let keys = self.service.keys();
+        let trust = Trust { audience: &keys.audience, enrolled: &keys.enrolled, revoked: &keys.revoked };
+        still_holds(&self.caller, trust, self.service.now()).is_ok()
+    }
+
+    /// Whether the client still listens.
+    async fn send(&mut self, item: &StreamItem, last: bool) -> bool {
+        let payload = serde_json::to_string(item).unwrap_or_default();
+        let signed = match self.signer.sign(self.service.identity(), payload.as_bytes(), last) {
+            Ok(signed) => signed,
+            Err(error) => {
+                tracing::error!(%error, "a frame could not be signed");
+                return false;
+            }
+        };
+        let frame = Frame {
+            seq: signed.sequence,
+            before: signed.before,
+            payload,
+            last,
+            signature: sshsig::to_base64(&signed.signature),
+        };
+        let mut line = serde_json::to_vec(&frame).unwrap_or_default();
+        line.push(b'\n');
+        self.sender.send_data(line.into()).await.is_ok()
+    }
+}
