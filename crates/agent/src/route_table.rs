@@ -64,11 +64,6 @@ impl RouteTables {
         }
     }
 
-    /// The routes of an app as they are.
-    pub(crate) async fn of(&self, app: &AppRef) -> Vec<Route> {
-        self.table.lock().await.routes.iter().filter(|route| route.app == *app).cloned().collect()
-    }
-
     /// Every address that is routed to.
     pub(crate) async fn upstreams(&self) -> HashSet<SocketAddr> {
         let table = self.table.lock().await;

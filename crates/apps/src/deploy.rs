@@ -162,7 +162,7 @@ async fn switch(site: &impl Site, plan: &RolloutPlan, new: &[Instance]) -> Resul
 }
 
 async fn promote(site: &impl Site) -> Result<(), Halt> {
-    site.promote().await.map_err(|mut fault| {
+    work::promote(site).await.map_err(|mut fault| {
         fault.message = format!("the release could not be promoted: {}", fault.message);
         Halt::Failed(work::failure(Step::Switch, fault))
     })

@@ -30,6 +30,8 @@ pub(crate) struct Behaviour {
     pub(crate) status: u16,
     pub(crate) location: Option<String>,
     pub(crate) listens_on: Option<u16>,
+    /// Another program answers on its port.
+    pub(crate) impostor: bool,
 }
 
 impl Default for Behaviour {
@@ -40,6 +42,7 @@ impl Default for Behaviour {
             status: 200,
             location: None,
             listens_on: None,
+            impostor: false,
         }
     }
 }
@@ -407,7 +410,7 @@ impl Site for Fake {
         let wrong_port =
             life.is_some_and(|life| life.behaviour.listens_on.is_some_and(|port| port != address.port()));
         match life {
-            Some(life) if life.is_well() && !wrong_port => {
+            Some(life) if life.is_well() && (!wrong_port || life.behaviour.impostor) => {
                 report.status = Some(life.behaviour.status);
                 report.location = life.behaviour.location.clone();
                 Tried { healthy: (200..300).contains(&life.behaviour.status), report }

@@ -108,8 +108,11 @@ pub async fn await_healthy(
     let mut tries = 0_u32;
     loop {
         tries = tries.saturating_add(1);
-        let tried = try_once(site, instance, unit, process, begun, &waiting).await;
+        let mut tried = try_once(site, instance, unit, process, begun, &waiting).await;
         let looked = site.look(&instance.id).await;
+        if let Ok(Some(now)) = &looked {
+            doubt_another(&mut tried, instance, now);
+        }
         let seen = match &looked {
             Ok(Some(now)) if now.exit.is_some() => Seen::Ended,
             Ok(None) => Seen::Ended,
@@ -123,6 +126,19 @@ pub async fn await_healthy(
             Verdict::Ended => return Err(ended(instance, looked.ok().flatten(), report)),
             Verdict::TimeIsUp => return Err(time_is_up(instance, looked, report, process)),
         }
+    }
+}
+
+/// Any local program may have taken the port first: an answer counts only where the instance listens itself, as far as
+/// that can be told.
+fn doubt_another(tried: &mut Tried, instance: &Instance, now: &Instance) {
+    let Some(address) = instance.address.filter(|_| tried.healthy && !now.listens_on.is_empty()) else {
+        return;
+    };
+    let asked = tried.report.target.contains(&address.to_string());
+    if asked && !now.listens_on.iter().any(|listens| listens.port() == address.port()) {
+        tried.healthy = false;
+        tried.report.error = Some("another program answered on this port".to_owned());
     }
 }
 

@@ -13,7 +13,7 @@ use allod_proto::{
 };
 use cut::CutFile;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
@@ -137,20 +137,22 @@ pub fn pack(
     let files = cut::cut_all(folder, &found, progress)?;
     fit::check(spec, &found, &files)?;
     let architecture = elf::architecture(spec, &files);
-    let entries = found.iter().map(|found| entry(found, &files)).collect();
+    let named = fit::named_programs(spec);
+    let entries = found.iter().map(|found| entry(found, &files, &named)).collect();
     let manifest = Manifest { format: FORMAT, spec: spec.clone(), architecture, version, entries };
     crate::manifest_check::check(&manifest).map_err(PackError::Refused)?;
     Packed::new(folder, manifest, &files)
 }
 
-fn entry(found: &walk::Found, files: &HashMap<String, CutFile>) -> ManifestEntry {
+fn entry(found: &walk::Found, files: &HashMap<String, CutFile>, named: &HashSet<String>) -> ManifestEntry {
     let what = match &found.what {
         walk::What::Folder => EntryKind::Folder {},
         walk::What::Link { to } => EntryKind::Link { to: to.clone() },
         walk::What::File { executable } => {
             let chunks = files.get(&found.path).map_or(&[][..], |file| &file.chunks);
             EntryKind::File {
-                executable: *executable,
+                // Where files have no such bit, what is started gets it.
+                executable: *executable || (cfg!(not(unix)) && named.contains(&found.path)),
                 size: chunks.iter().map(|chunk| chunk.length).sum(),
                 chunks: chunks.iter().map(|chunk| chunk.digest).collect(),
             }

@@ -123,7 +123,7 @@ async fn switch_and_promote(
     }
     let begun = work::begin(site, Step::Switch, None);
     switch(site, plan, serving).await.map_err(|fault| work::failure(Step::Switch, fault))?;
-    site.promote().await.map_err(|fault| work::failure(Step::Switch, fault))?;
+    work::promote(site).await.map_err(|fault| work::failure(Step::Switch, fault))?;
     begun.end(None);
     Ok(())
 }

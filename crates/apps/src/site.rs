@@ -50,13 +50,13 @@ pub trait Site: Send + Sync {
     fn release_command(&self) -> impl Future<Output = Result<(bool, String, Vec<String>), Fault>> + Send;
 
     /// What the operation wants is desired state from now on, durably: its release serves, its scale counts, its stop
-    /// stays.
+    /// stays. To promote what is promoted already is no fault: a lost answer is asked for again.
     fn promote(&self) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Tells who follows the operation.
     fn happened(&self, what: Happening);
 
-    /// Resolves when somebody asks for the operation to end; never otherwise.
+    /// Resolves when somebody asks for the operation to end, at once if somebody has; never otherwise.
     fn cancelled(&self) -> impl Future<Output = ()> + Send;
 
     /// Asks an instance over its own port whether it is well. Only tests have a reason to do this otherwise.

@@ -33,7 +33,7 @@ pub async fn stop(site: &impl Site, plan: &StopPlan) -> Result<(), Box<Failure>>
     let stopped = if plan.remove { Vec::new() } else { routes_of(plan, true) };
     let mut done = site.switch(&plan.app, stopped).await;
     if done.is_ok() {
-        done = site.promote().await;
+        done = work::promote(site).await;
     }
     if let Err(fault) = done {
         if let Err(fault) = site.switch(&plan.app, routes_of(plan, false)).await {

@@ -18,6 +18,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(10);
 /// How much longer than it should take an answer may.
 const LATE: Duration = Duration::from_secs(20);
+const PROMOTIONS: u32 = 4;
+const PROMOTE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What ends a step early.
 pub(crate) enum Halt {
@@ -74,6 +76,18 @@ pub(crate) async fn unless_cancelled<T>(
     match select(pin!(work), pin!(site.cancelled())).await {
         Either::Left((outcome, _)) => outcome.map_err(Halt::Failed),
         Either::Right(((), _)) => Err(Halt::Cancelled),
+    }
+}
+
+/// Promotes. Doing so twice does no more than once, so an answer that was lost is asked for again.
+pub(crate) async fn promote(site: &impl Site) -> Result<(), Fault> {
+    let mut left = PROMOTIONS;
+    loop {
+        left -= 1;
+        match site.promote().await {
+            Err(fault) if fault.code.retry_is_safe() && left > 0 => tokio::time::sleep(PROMOTE_AGAIN).await,
+            outcome => return outcome,
+        }
     }
 }
 

@@ -72,4 +72,8 @@ pub enum Verb {
     /// Run a server's programs and a hub here, as separate processes, until Ctrl-C
     #[cfg(target_os = "linux")]
     Up(crate::up::Up),
+    /// A small web app to deploy, for trying things out
+    #[cfg(unix)]
+    #[command(hide = true)]
+    ExampleApp(crate::example::ExampleApp),
 }

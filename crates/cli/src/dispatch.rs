@@ -74,6 +74,8 @@ pub async fn dispatch(session: &Session, command: Verb) -> Result<(), Failure> {
         Verb::Completions(completions) => completions::run(session, &completions),
         #[cfg(target_os = "linux")]
         Verb::Up(up) => crate::up::run(session, up).await,
+        #[cfg(unix)]
+        Verb::ExampleApp(flags) => crate::example::run(flags).await,
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod arguments;
 pub mod commands;
 pub mod dispatch;
+#[cfg(unix)]
+pub mod example;
 pub mod failure;
 pub mod inventory;
 pub mod keys;

@@ -211,7 +211,7 @@ pub(crate) async fn prune_app(executor: &Arc<Executor>, app: &AppRef) -> Result<
 
 /// An operation as it is listed.
 #[must_use]
-pub fn summary(operation: &OpenOperation, state: OperationState) -> OperationSummary {
+pub(crate) fn summary(operation: &OpenOperation, state: OperationState) -> OperationSummary {
     OperationSummary {
         id: operation.id.clone(),
         app: operation.app.clone(),

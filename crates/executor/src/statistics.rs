@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 ///
 /// # Errors
 /// When the record can't be read.
-pub fn count(record: &Record) -> Result<AuditStatsReply, RecordError> {
+pub(crate) fn count(record: &Record) -> Result<AuditStatsReply, RecordError> {
     let mut counts = Counts::default();
     let mut from = record.oldest();
     loop {

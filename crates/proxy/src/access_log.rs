@@ -68,8 +68,9 @@ impl AccessLog {
     pub(crate) fn open(path: &Path, bound: u64) -> io::Result<Self> {
         let mut file = LogFile::open(path.to_owned(), bound)?;
         let (queue, lines) = sync_channel(QUEUE);
-        let writer =
-            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || file.write_all(&lines))?;
+        let writer = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || file.write_all(&lines))?;
         Ok(Self { queue: Some(queue), writer: Some(writer), dropped: AtomicU64::new(0) })
     }
 

@@ -37,19 +37,27 @@ impl Reason {
             Self::NoRoute => ("no_route", StatusCode::NOT_FOUND, "Nothing is served under this name."),
             Self::NoFile => ("no_file", StatusCode::NOT_FOUND, "There is no such page."),
             Self::Range => ("range", StatusCode::RANGE_NOT_SATISFIABLE, "The file has no such part."),
-            Self::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large."),
-            Self::BodySlow => ("body_timeout", StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive."),
+            Self::BodyTooLarge => {
+                ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, "The request is too large.")
+            }
+            Self::BodySlow => {
+                ("body_timeout", StatusCode::REQUEST_TIMEOUT, "The request took too long to arrive.")
+            }
             Self::NoInstance => ("no_instance", StatusCode::SERVICE_UNAVAILABLE, "The app is not running."),
             Self::Stopped => ("stopped", StatusCode::SERVICE_UNAVAILABLE, "The app is stopped."),
             Self::ForeignListener => {
                 ("foreign_listener", StatusCode::SERVICE_UNAVAILABLE, "The app is not running.")
             }
-            Self::QueueFull => ("queue_full", StatusCode::SERVICE_UNAVAILABLE, "Too many requests are waiting."),
+            Self::QueueFull => {
+                ("queue_full", StatusCode::SERVICE_UNAVAILABLE, "Too many requests are waiting.")
+            }
             Self::Connect => ("connect", StatusCode::BAD_GATEWAY, "The app could not be reached."),
             Self::BadAnswer => ("bad_answer", StatusCode::BAD_GATEWAY, "The app broke off or made no sense."),
             Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT, "The app did not answer in time."),
             Self::Paused => ("paused", StatusCode::GATEWAY_TIMEOUT, "The app is paused."),
-            Self::Drained => ("drained", StatusCode::GATEWAY_TIMEOUT, "The app was replaced before it answered."),
+            Self::Drained => {
+                ("drained", StatusCode::GATEWAY_TIMEOUT, "The app was replaced before it answered.")
+            }
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "The proxy failed."),
         }
     }
@@ -104,7 +112,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_operators_sentence_is_text_and_never_markup() {
-        let body = stopped("back <script>soon</script> & better").into_body().collect().await.unwrap().to_bytes();
+        let body =
+            stopped("back <script>soon</script> & better").into_body().collect().await.unwrap().to_bytes();
         let text = std::str::from_utf8(&body).unwrap();
         assert!(text.contains("back &lt;script&gt;soon&lt;/script&gt; &amp; better"), "{text}");
     }

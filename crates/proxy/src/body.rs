@@ -68,7 +68,12 @@ impl RequestBody {
     /// Watches a body that may have `most` bytes.
     pub(crate) fn streaming(body: Incoming, most: u64, patience: Duration) -> (Self, Arc<Upload>) {
         let upload = Upload::new();
-        let watched = Self::Streaming { body, left: most, silence: Silence::new(patience), upload: Arc::clone(&upload) };
+        let watched = Self::Streaming {
+            body,
+            left: most,
+            silence: Silence::new(patience),
+            upload: Arc::clone(&upload),
+        };
         (watched, upload)
     }
 }
@@ -81,7 +86,9 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self::Streaming { body, left, silence, upload } = self.get_mut() else { return Poll::Ready(None) };
+        let Self::Streaming { body, left, silence, upload } = self.get_mut() else {
+            return Poll::Ready(None);
+        };
         let frame = match Pin::new(body).poll_frame(cx) {
             Poll::Pending => {
                 ready!(silence.poll_over(cx));

@@ -55,7 +55,11 @@ impl Control {
     ///
     /// # Errors
     /// [`ControlError`]; what the proxy itself refuses is [`ProxyAnswer::Failed`].
-    pub async fn ask(mut self, ask: &ProxyAsk, deadline: Duration) -> Result<(Self, ProxyAnswer), ControlError> {
+    pub async fn ask(
+        mut self,
+        ask: &ProxyAsk,
+        deadline: Duration,
+    ) -> Result<(Self, ProxyAnswer), ControlError> {
         let answer = tokio::time::timeout(deadline, self.exchange(ask))
             .await
             .map_err(|_| ControlError::Timeout(deadline))??;
@@ -66,7 +70,11 @@ impl Control {
     ///
     /// # Errors
     /// As [`Control::connect`] and [`Control::ask`].
-    pub async fn ask_once(path: &Path, ask: &ProxyAsk, deadline: Duration) -> Result<ProxyAnswer, ControlError> {
+    pub async fn ask_once(
+        path: &Path,
+        ask: &ProxyAsk,
+        deadline: Duration,
+    ) -> Result<ProxyAnswer, ControlError> {
         let (_, answer) = Self::connect(path).await?.ask(ask, deadline).await?;
         Ok(answer)
     }
@@ -77,7 +85,8 @@ impl Control {
         self.stream.get_mut().write_all(&line).await.map_err(|source| socket_error(&self.path, source))?;
         line.clear();
         let mut bounded = (&mut self.stream).take(limits::LINE as u64);
-        let read = bounded.read_until(b'\n', &mut line).await.map_err(|source| socket_error(&self.path, source))?;
+        let read =
+            bounded.read_until(b'\n', &mut line).await.map_err(|source| socket_error(&self.path, source))?;
         if read == 0 {
             return Err(socket_error(&self.path, io::ErrorKind::UnexpectedEof.into()));
         }

@@ -148,7 +148,12 @@ impl Inbound {
 }
 
 /// Files, a stopped app, or an app none of whose instances is left to try.
-async fn without_instance(entry: &Entry, outbound: Outbound, uri: &Uri, last: Reason) -> Response<AnswerBody> {
+async fn without_instance(
+    entry: &Entry,
+    outbound: Outbound,
+    uri: &Uri,
+    last: Reason,
+) -> Response<AnswerBody> {
     match (&entry.target, outbound) {
         (Target::Static { root, fallback }, Outbound::Unread(request)) => {
             let path = entry.rewrite(uri.path()).into_owned();
@@ -315,10 +320,13 @@ impl Prepared {
             match timeout_at(deadline, sending.as_mut()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(mut error)) => {
-                    return Err(error.take_message().map_or(Failure::Broken, |r| Failure::Unsent(Box::new(r))));
+                    return Err(error
+                        .take_message()
+                        .map_or(Failure::Broken, |r| Failure::Unsent(Box::new(r))));
                 }
                 Err(_) => {
-                    let last = self.upload.as_ref().map(|upload| upload.last_progress() + entry.response_timeout);
+                    let last =
+                        self.upload.as_ref().map(|upload| upload.last_progress() + entry.response_timeout);
                     deadline = last.filter(|later| *later > Instant::now()).ok_or(Failure::Timeout)?;
                 }
             }
@@ -475,7 +483,8 @@ impl Ending {
         shared.in_flight.fetch_add(1, Ordering::Relaxed);
         let line = shared.log.is_on().then(|| {
             let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-            let host = host.or(request.uri().authority().map(http::uri::Authority::as_str)).unwrap_or_default();
+            let host =
+                host.or(request.uri().authority().map(http::uri::Authority::as_str)).unwrap_or_default();
             Note {
                 begun: Instant::now(),
                 client: client.address.ip(),

@@ -128,7 +128,17 @@ impl Front {
         let quiet_timer = Box::pin(sleep_until(Instant::now() + patience.head));
         let scan = HeadScan::default();
         let (send_timer, linger_timer) = (None, None);
-        Self { stream, prefix, activity, patience, has_heads: !is_h2, scan, quiet_timer, send_timer, linger_timer }
+        Self {
+            stream,
+            prefix,
+            activity,
+            patience,
+            has_heads: !is_h2,
+            scan,
+            quiet_timer,
+            send_timer,
+            linger_timer,
+        }
     }
 
     fn saw(&mut self, new: &[u8]) {
@@ -163,7 +173,10 @@ impl Front {
             deadline = match self.deadline() {
                 None => return Poll::Pending,
                 Some(deadline) if deadline <= Instant::now() => {
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client was silent too long")));
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the client was silent too long",
+                    )));
                 }
                 Some(later) => later,
             };
@@ -300,7 +313,8 @@ mod tests {
 
     #[test]
     fn both_lengths_are_seen_however_the_head_is_cut() {
-        let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\ntransfer-ENCODING: chunked\r\n\r\n0\r\n\r\n";
+        let head =
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\ntransfer-ENCODING: chunked\r\n\r\n0\r\n\r\n";
         for cut in 0..head.len() {
             let mut scan = HeadScan::default();
             let (first, second) = head.split_at(cut);

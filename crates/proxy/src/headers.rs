@@ -5,8 +5,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+        TE, TRANSFER_ENCODING, UPGRADE,
     },
 };
 use std::{borrow::Cow, net::IpAddr};
@@ -32,7 +32,8 @@ pub(crate) fn host_of<B>(request: &Request<B>) -> Result<Option<Cow<'_, str>>, &
     if hosts.next().is_some() {
         return Err("more than one Host header");
     }
-    let header = header.map(|value| value.to_str().map_err(|_| "the Host header is malformed")).transpose()?;
+    let header =
+        header.map(|value| value.to_str().map_err(|_| "the Host header is malformed")).transpose()?;
     let target = request.uri().authority().map(http::uri::Authority::as_str);
     let host = match (target, header) {
         (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
@@ -50,7 +51,10 @@ fn bare_host(text: &str) -> Option<Cow<'_, str>> {
         Some(rest) => {
             let (address, after) = rest.split_once(']')?;
             address.parse::<std::net::Ipv6Addr>().ok()?;
-            (text.get(..address.len() + 2)?, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
+            (
+                text.get(..address.len() + 2)?,
+                if after.is_empty() { None } else { Some(after.strip_prefix(':')?) },
+            )
         }
         None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
     };
@@ -93,7 +97,15 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION] {
+    for name in [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+    ] {
         headers.remove(name);
     }
 }
@@ -166,7 +178,8 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// A client's own request id is kept if it can't confuse a log.
 fn is_request_id(value: &HeaderValue) -> bool {
-    (1..=128).contains(&value.len()) && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:=/+".contains(b))
+    (1..=128).contains(&value.len())
+        && value.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.:=/+".contains(b))
 }
 
 /// Makes request ids: unique among processes and workers by a random start, within one by counting.

@@ -22,7 +22,11 @@ pub(crate) enum CheckError {
 }
 
 /// Checks the listener once for each generation of the table, and again after a connection to it has ended.
-pub(crate) async fn check(instance: &Arc<Instance>, uid: Option<u32>, generation: u64) -> Result<(), CheckError> {
+pub(crate) async fn check(
+    instance: &Arc<Instance>,
+    uid: Option<u32>,
+    generation: u64,
+) -> Result<(), CheckError> {
     let Some(expected) = uid else { return Ok(()) };
     if instance.is_checked(generation, expected) {
         return Ok(());
@@ -61,8 +65,12 @@ fn uids_in(v4: &str, v6: &str, address: SocketAddr) -> Vec<u32> {
     let rows: Vec<(SocketAddr, u32)> = v4.lines().chain(v6.lines()).filter_map(parse_row).collect();
     let same_port = |row: &&(SocketAddr, u32)| row.0.port() == address.port();
     let wanted = address.ip().to_canonical();
-    let exact: Vec<u32> =
-        rows.iter().filter(same_port).filter(|row| row.0.ip().to_canonical() == wanted).map(|row| row.1).collect();
+    let exact: Vec<u32> = rows
+        .iter()
+        .filter(same_port)
+        .filter(|row| row.0.ip().to_canonical() == wanted)
+        .map(|row| row.1)
+        .collect();
     if !exact.is_empty() {
         return exact;
     }
@@ -103,7 +111,8 @@ fn parse_address(hex: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    const V4: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+    const V4: &str =
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001        0 1 1 0 100 0 0 10 0
    1: 00000000:1F91 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1002        0 1 1 0 100 0 0 10 0
    2: 0100007F:1F91 0100007F:1F92 01 00000000:00000000 00:00000000 00000000  1003        0 1 1 0 100 0 0 10 0

@@ -49,7 +49,10 @@ pub(crate) struct Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("to", &self.instance.address).field("socket", &self.socket).finish()
+        f.debug_struct("Connection")
+            .field("to", &self.instance.address)
+            .field("socket", &self.socket)
+            .finish()
     }
 }
 
@@ -81,7 +84,15 @@ impl Connection {
         socket: Socket,
     ) -> Self {
         let instance = Arc::clone(instance);
-        Self { sender, driver, instance, socket, idle_since: Instant::now(), is_reused: false, is_single: false }
+        Self {
+            sender,
+            driver,
+            instance,
+            socket,
+            idle_since: Instant::now(),
+            is_reused: false,
+            is_single: false,
+        }
     }
 
     /// Whether another request went over it before.

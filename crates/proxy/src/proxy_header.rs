@@ -23,7 +23,11 @@ pub(crate) enum Parsed {
 pub(crate) fn parse(bytes: &[u8]) -> Parsed {
     let common = bytes.len().min(SIGNATURE.len());
     if bytes.get(..common) == SIGNATURE.get(..common) {
-        return if bytes.len() < SIGNATURE.len() { Parsed::More } else { parse_v2(bytes).unwrap_or(Parsed::More) };
+        return if bytes.len() < SIGNATURE.len() {
+            Parsed::More
+        } else {
+            parse_v2(bytes).unwrap_or(Parsed::More)
+        };
     }
     parse_v1(bytes)
 }
@@ -44,7 +48,8 @@ fn parse_v1(bytes: &[u8]) -> Parsed {
     match fields.as_slice() {
         ["PROXY", "UNKNOWN", ..] => Parsed::Header { length, client: None },
         ["PROXY", family @ ("TCP4" | "TCP6"), source, target, source_port, target_port] => {
-            let address = |text: &str| text.parse::<IpAddr>().ok().filter(|ip| ip.is_ipv4() == (*family == "TCP4"));
+            let address =
+                |text: &str| text.parse::<IpAddr>().ok().filter(|ip| ip.is_ipv4() == (*family == "TCP4"));
             let port = |text: &str| text.parse::<u16>().ok();
             match (address(source), address(target), port(source_port), port(target_port)) {
                 (Some(ip), Some(_), Some(port), Some(_)) => {
@@ -117,7 +122,8 @@ mod tests {
     fn both_versions_name_the_client() {
         let v1 = b"PROXY TCP4 192.0.2.1 192.0.2.9 5555 443\r\nGET /";
         assert_eq!(parse(v1), Parsed::Header { length: 41, client: "192.0.2.1:5555".parse().ok() });
-        let v6 = [SIGNATURE, &[0x21, 0x21, 0, 36], &[0; 15], &[1], &[0; 16], &[0x12, 0x34, 0, 80], b"GET"].concat();
+        let v6 = [SIGNATURE, &[0x21, 0x21, 0, 36], &[0; 15], &[1], &[0; 16], &[0x12, 0x34, 0, 80], b"GET"]
+            .concat();
         assert_eq!(parse(&v6), Parsed::Header { length: 52, client: "[::1]:4660".parse().ok() });
         let local = [SIGNATURE, &[0x20, 0, 0, 0]].concat();
         assert_eq!(parse(&local), Parsed::Header { length: 16, client: None });

@@ -88,7 +88,12 @@ impl Table {
             },
         };
         if let Some(first) = routes.iter().find(|entry| entry.route.pattern == route.pattern) {
-            return Err(format!("route {:?} is claimed by {} and {}", route.pattern.to_string(), first.app, route.app));
+            return Err(format!(
+                "route {:?} is claimed by {} and {}",
+                route.pattern.to_string(),
+                first.app,
+                route.app
+            ));
         }
         routes.push(Arc::new(Entry::new(route, instance)));
         Ok(())

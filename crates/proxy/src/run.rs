@@ -63,14 +63,16 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] when it can't start; nothing was accepted then.
 pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    let Settings { routes, control, listeners, access_log, trusted_hops, proxy_protocol, limits, clock } = settings;
+    let Settings { routes, control, listeners, access_log, trusted_hops, proxy_protocol, limits, clock } =
+        settings;
     let log = match access_log {
         Some(path) => AccessLog::open(&path, limits.access_log_bytes)
             .map_err(|source| RunError::AccessLog { path, source })?,
         None => AccessLog::default(),
     };
     let shared = Arc::new(Shared::load(&routes, limits, trusted_hops, clock, log)?);
-    let listeners = listeners.into_iter().map(prepare).collect::<io::Result<Vec<_>>>().map_err(RunError::Listener)?;
+    let listeners =
+        listeners.into_iter().map(prepare).collect::<io::Result<Vec<_>>>().map_err(RunError::Listener)?;
     let listen: Arc<[SocketAddr]> = listeners.iter().map(|(_, address)| *address).collect();
     let socket = control::bind(&control).map_err(|source| RunError::Control { path: control, source })?;
     let workers = Workers::start(&shared, proxy_protocol)?;
@@ -122,8 +124,10 @@ impl Workers {
             let (queue, accepted) = mpsc::unbounded_channel();
             let (end, has_ended) = oneshot::channel();
             let (shared, stopping) = (Arc::clone(shared), stopping.clone());
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Worker)?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(RunError::Worker)?;
             std::thread::Builder::new()
                 .name(format!("proxy-{number}"))
                 .spawn(move || {
@@ -152,8 +156,7 @@ async fn accept_all(listener: TcpListener, hands: Arc<Vec<Hand>>, room: Arc<Sema
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let (stream, peer) = accept(&listener).await;
-        let Some(hand) = hands.iter().min_by_key(|hand| hand.connections.load(Ordering::Relaxed))
-        else {
+        let Some(hand) = hands.iter().min_by_key(|hand| hand.connections.load(Ordering::Relaxed)) else {
             return;
         };
         let load = Load::add(&hand.connections);

@@ -88,11 +88,25 @@ impl Shared {
         })
         .map_err(|reason| TableError::Invalid { path: self.routes.clone(), reason })?;
         let generation = table.generation;
-        instances.retain(|address, instance| table.serves(*address) || instance.in_flight() > 0);
-        let before = std::mem::replace(&mut *self.table.write().unwrap_or_else(PoisonError::into_inner), table);
+        let before =
+            std::mem::replace(&mut *self.table.write().unwrap_or_else(PoisonError::into_inner), table);
+        self.forget_quiet(&mut instances);
         drop(instances);
         drop(before);
         Ok(generation)
+    }
+
+    /// Closes the instances that no route leads to any more and that have nothing in flight. Only after the swap is zero
+    /// in flight the last word: before it, a request could still enter.
+    fn forget_quiet(&self, instances: &mut HashMap<SocketAddr, Arc<Instance>>) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        instances.retain(|address, instance| {
+            let is_needed = table.serves(*address) || instance.in_flight() > 0;
+            if !is_needed {
+                instance.close();
+            }
+            is_needed
+        });
     }
 
     pub(crate) fn generation(&self) -> u64 {

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
-        LAST_MODIFIED, LOCATION, RANGE, VARY,
+        ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+        IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, VARY,
     },
 };
 use http_body::Frame;
@@ -43,14 +43,20 @@ pub(crate) struct Site<'s> {
 
 impl Site<'_> {
     /// Answers a request for `path`, as the client wrote it, without the route's prefix if that is taken off.
-    pub(crate) async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Response<AnswerBody> {
+    pub(crate) async fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Response<AnswerBody> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Reason::Method.answer();
         }
         let Some(wanted) = target::parse(path) else { return Reason::NoFile.answer() };
         let encodings = accepted(headers);
         let (root, fallback) = (self.root.to_owned(), self.fallback.map(Path::to_owned));
-        let found = tokio::task::spawn_blocking(move || open::find(&root, &wanted, fallback.as_deref(), &encodings));
+        let found =
+            tokio::task::spawn_blocking(move || open::find(&root, &wanted, fallback.as_deref(), &encodings));
         match found.await {
             Ok(Ok(open::Found::File(file))) => self.file(file, method, headers),
             Ok(Ok(open::Found::Folder)) => to_folder(path),
@@ -81,7 +87,11 @@ impl Site<'_> {
             range::Part::Bytes(part) => {
                 *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
                 let last = part.end.saturating_sub(1);
-                insert(answer.headers_mut(), CONTENT_RANGE, format!("bytes {}-{last}/{}", part.start, found.length));
+                insert(
+                    answer.headers_mut(),
+                    CONTENT_RANGE,
+                    format!("bytes {}-{last}/{}", part.start, found.length),
+                );
                 part
             }
             range::Part::Outside => {
@@ -169,7 +179,10 @@ impl FileBody {
         self.at >= self.end
     }
 
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if self.is_end() {
             return Poll::Ready(None);
         }

@@ -164,7 +164,11 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await.is_ok();
 }
 
-async fn serve_h1(front: Front, client: Rc<Client>, stop: watch::Receiver<bool>) -> Result<(), ConnectionError> {
+async fn serve_h1(
+    front: Front,
+    client: Rc<Client>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError> {
     let head = client.worker.shared.limits.head_bytes;
     let service = service_fn(move |request| forward::answer(Rc::clone(&client), request));
     let mut builder = http1::Builder::new();
@@ -177,7 +181,11 @@ async fn serve_h1(front: Front, client: Rc<Client>, stop: watch::Receiver<bool>)
     Ok(serving.await?)
 }
 
-async fn serve_h2(front: Front, client: Rc<Client>, stop: watch::Receiver<bool>) -> Result<(), ConnectionError> {
+async fn serve_h2(
+    front: Front,
+    client: Rc<Client>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError> {
     let limits = &client.worker.shared.limits;
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
@@ -242,4 +250,3 @@ async fn is_h2(stream: &mut tokio::net::TcpStream, first: &mut BytesMut) -> io::
         }
     }
 }
-

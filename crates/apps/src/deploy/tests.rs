@@ -88,6 +88,19 @@ async fn the_wrong_port_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_of_another_program_on_the_port_does_not_count() {
+    let plan = plan();
+    let fake =
+        fake(&plan).behave(0, Behaviour { listens_on: Some(3000), impostor: true, ..Behaviour::default() });
+    let failure = fails(&fake, &plan).await;
+    assert!(
+        failure.fault.message.ends_with("another program answered on this port"),
+        "{}",
+        failure.fault.message
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_redirect_is_no_health_and_is_shown() {
     let plan = plan();
     let location = Some("https://shop.example.com/login".to_owned());
@@ -140,9 +153,18 @@ async fn a_refused_or_lost_switch_is_set_back() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_promotion_is_set_back() {
     let plan = plan();
-    let fake = fake(&plan).wrong(PROMOTE, Wrong::NotDone);
+    let fake = (PROMOTE..PROMOTE + 4).fold(fake(&plan), |fake, nth| fake.wrong(nth, Wrong::NotDone));
     let failure = fails(&fake, &plan).await;
     assert!(failure.fault.message.starts_with("the release could not be promoted"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promotion_whose_answer_is_lost_is_asked_for_again() {
+    let plan = plan();
+    let fake = fake(&plan).wrong(PROMOTE, Wrong::AnswerLost);
+    assert_eq!(roll_out(&fake, &plan).await.unwrap().release, plan.release.id);
+    assert_eq!(fake.calls().iter().filter(|call| *call == "promote").count(), 2);
+    assert_eq!(fake.violations(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]

@@ -118,8 +118,9 @@ fn cut_file(path: &Path, tell: &Sender<Told>) -> std::io::Result<CutFile> {
     Ok(cut)
 }
 
-/// Bytes in memory, cut the same way.
-pub(crate) fn pieces(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    FastCDC::new(bytes, SMALLEST, AVERAGE, LARGEST)
-        .filter_map(|chunk| bytes.get(chunk.offset..chunk.offset.checked_add(chunk.length)?))
+/// The manifest's pieces. They are smaller than those of files: a manifest changes a little with each deploy, and its
+/// pieces would otherwise be most of a small upload.
+pub(crate) fn pieces(manifest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    FastCDC::new(manifest, SMALLEST / 8, AVERAGE / 8, LARGEST / 8)
+        .filter_map(|chunk| manifest.get(chunk.offset..chunk.offset.checked_add(chunk.length)?))
 }

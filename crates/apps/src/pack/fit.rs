@@ -8,7 +8,7 @@ use super::{
     walk::{Found, What},
 };
 use allod_proto::spec::{AppSpec, HealthSpec, StaticSpec, UnitKind};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The programs a spec starts, each with the key that names it.
 pub(crate) fn programs(spec: &AppSpec) -> impl Iterator<Item = (String, &str)> {
@@ -29,6 +29,11 @@ pub(crate) fn programs(spec: &AppSpec) -> impl Iterator<Item = (String, &str)> {
 pub(crate) fn in_folder(program: &str) -> Option<String> {
     let parts = program.split('/').filter(|part| !part.is_empty() && *part != ".");
     program.contains('/').then(|| parts.collect::<Vec<_>>().join("/"))
+}
+
+/// The programs in the folder that a spec starts.
+pub(crate) fn named_programs(spec: &AppSpec) -> HashSet<String> {
+    programs(spec).filter_map(|(_, program)| in_folder(program)).collect()
 }
 
 pub(crate) fn check(

@@ -298,16 +298,15 @@ fn one_changed_byte_costs_one_chunk() {
             .sum();
         let EntryKind::File { chunks, .. } = &second.manifest.entries[3].what else { panic!("a file") };
         let mut end = 0;
-        let changed = chunks.iter().filter_map(|chunk| second.chunk_size(chunk)).find(|size| {
+        let size_of = |chunk| second.chunk_size(chunk).unwrap();
+        let changed = chunks.iter().map(size_of).find(|size| {
             end += size;
             end > at as u64
         });
-        // Where the byte decided a cut, the next cut is found again within one more chunk.
         assert!(
-            of_files <= changed.unwrap() * 12 / 10 || sent.len() <= 2 + manifest.len(),
-            "{of_files} at {at}"
+            of_files * 10 <= changed.unwrap() * 12,
+            "{of_files} at {at}, the changed chunk has {changed:?}"
         );
-        assert!(of_files < 1_500_000, "{of_files} of {} at {at}", second.bytes);
     }
 }
 
@@ -347,4 +346,32 @@ fn the_architecture_is_that_of_the_programs() {
     assert_eq!(packed(none.path(), &spec(), &[]).unwrap().manifest.architecture, None);
     let big_endian: Vec<u8> = [&[0x7f, b'E', b'L', b'F', 2, 2][..], &[0; 12], &[0, 22]].concat();
     assert_eq!(elf::machine(&big_endian), Some("s390x"));
+}
+
+#[test]
+fn zz_measure() {
+    let files: Vec<(String, Vec<u8>)> = (0..1000u64)
+        .map(|n| (format!("d{}/f{n}", n % 30), noise(n, if n < 20 { 4_000_000 } else { 20_400 })))
+        .collect();
+    let files: Vec<(&str, &[u8])> =
+        files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
+    let folder = folder(&files);
+    let begun = std::time::Instant::now();
+    let first = packed(folder.path(), &spec(), &[]).unwrap();
+    println!(
+        "pack {} bytes {:?} chunks {} manifest {}",
+        first.bytes,
+        begun.elapsed(),
+        first.chunks().count(),
+        first.index.size
+    );
+    let on: BTreeSet<Digest> = first.chunks().collect();
+    let mut bytes = noise(3, 4_000_000);
+    bytes[2_000_000] ^= 1;
+    write(folder.path(), "d3/f3", &bytes);
+    let second = packed(folder.path(), &spec(), &[]).unwrap();
+    let sent: Vec<u64> =
+        second.chunks().filter(|c| !on.contains(c)).filter_map(|c| second.chunk_size(&c)).collect();
+    println!("sent {sent:?}");
+    panic!("measured");
 }

@@ -115,7 +115,7 @@ fn is_executable(metadata: &std::fs::Metadata) -> bool {
     metadata.permissions().mode() & 0o111 != 0
 }
 
-/// The bit does not exist: programs that are started get it by name, see `fit`.
+/// The bit does not exist here: `pack` gives it to the programs that the spec names.
 #[cfg(not(unix))]
 fn is_executable(_: &std::fs::Metadata) -> bool {
     false

@@ -214,16 +214,14 @@ proptest::proptest! {
         let worker = instance("worker", 3, &current);
         let mut memory = Restarts::default();
         let mut now = NOW;
-        let mut row = 0;
-        for (number, life) in lives.into_iter().enumerate() {
-            let number = 100 + u32::try_from(number).unwrap();
+        for (row, life) in lives.into_iter().enumerate() {
+            let number = 100 + u32::try_from(row).unwrap();
             let died = now.0 + life;
             let dead = ended(instance("web", number, &current), now.0, died);
             let acts = plan(Timestamp(died), &one, &[dead, worker.clone()], &mut memory);
             assert!(!acts.iter().any(|act| matches!(act, Act::Start { .. })), "{acts:?}");
             let Some(Act::Wait { until }) = acts.last() else { panic!("{acts:?}") };
             assert_eq!(until.0 - died, (1_000_u64 << row.min(6)).min(60_000));
-            row += 1;
             now = *until;
         }
     }

@@ -12,9 +12,10 @@ fn plan(remove: bool) -> StopPlan {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_switch_or_promotion_stops_nothing() {
-    for nth in [0, 1] {
+    for wrong in [0..1, 1..5] {
         let plan = plan(false);
-        let fake = Fake::new(plan.release.as_ref(), &plan.running).wrong(nth, Wrong::NotDone);
+        let fake = Fake::new(plan.release.as_ref(), &plan.running);
+        let fake = wrong.fold(fake, |fake, nth| fake.wrong(nth, Wrong::NotDone));
         stop(&fake, &plan).await.unwrap_err();
         assert_eq!(fake.running().len(), 2);
         assert_eq!(fake.routes(), routes_of(&plan, false));

@@ -1,6 +1,8 @@
 //! Every sample file is a test: those in `valid/` resolve for every environment, those in `invalid/` are complained about
 //! in exactly the words beside them.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 use allod_appspec::{Detected, DetectedUnit, OnFailure, document, parse};
 use allod_proto::{
     AppName, EnvName, UnitName,

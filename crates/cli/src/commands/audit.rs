@@ -8,7 +8,7 @@ mod stats;
 mod verify;
 
 use crate::{failure::Failure, session::Session};
-use allod_audit::verify::Found;
+use allod_audit::Found;
 use allod_proto::FaultCode;
 use clap::{Args, Subcommand};
 

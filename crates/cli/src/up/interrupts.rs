@@ -41,9 +41,4 @@ impl Interrupts {
             std::future::pending::<()>().await;
         }
     }
-
-    /// Whether the end was wished for.
-    pub(super) fn any(&self) -> bool {
-        *self.count.borrow() > 0
-    }
 }

@@ -66,7 +66,7 @@ struct Part {
 
 enum State {
     Running {
-        child: Child,
+        child: Box<Child>,
         since: Instant,
         /// It was told to end because it must be started anew, and is killed at this moment.
         replaced_by: Option<Instant>,
@@ -135,7 +135,7 @@ impl<L: Launch> Supervisor<L> {
                 Ok(child) => {
                     let pid = child.id().unwrap_or_default();
                     self.pids.borrow_mut().insert(part.program, pid);
-                    part.state = State::Running { child, since: now, replaced_by: None };
+                    part.state = State::Running { child: Box::new(child), since: now, replaced_by: None };
                     let again = std::mem::replace(&mut part.ran_before, true);
                     (self.tell)(Event::Started { program: part.program, pid, again });
                 }

@@ -5,7 +5,7 @@ use super::{
     state::{State, Stop},
     tree,
 };
-use rustix::process::{Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, waitid, waitpid};
+use rustix::process::{Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, wait, waitid};
 use std::{
     thread,
     time::{Duration, Instant},
@@ -64,7 +64,7 @@ impl State {
     fn collect_dead(&self, ended: &mut Option<WaitStatus>) -> bool {
         self.collecting(|main| {
             loop {
-                match waitpid(None, WaitOptions::NOHANG) {
+                match wait(WaitOptions::NOHANG) {
                     Ok(Some((pid, status))) => {
                         if u32::try_from(pid.as_raw_nonzero().get()) == Ok(main.pid) {
                             *ended = Some(status);

@@ -16,13 +16,21 @@ fn sender(is_trusted: bool) -> Sender {
 
 fn prepared(headers: &[(&str, &str)], is_trusted: bool) -> HeaderMap {
     let mut headers = request(headers).into_parts().0.headers;
-    prepare(&mut headers, sender(is_trusted), Some(HeaderValue::from_static("a.example")), &RequestIds::new());
+    prepare(
+        &mut headers,
+        sender(is_trusted),
+        Some(HeaderValue::from_static("a.example")),
+        &RequestIds::new(),
+    );
     headers
 }
 
 #[test]
 fn a_host_that_could_be_read_in_two_ways_is_refused() {
-    for bad in ["", "a b", "a@b", "a/b", "a:80:80", "a:x", "[::1", "[::1]x", "[zz]", "a,b", "a\t", ".", "a:999999", "a%2eb"] {
+    for bad in [
+        "", "a b", "a@b", "a/b", "a:80:80", "a:x", "[::1", "[::1]x", "[zz]", "a,b", "a\t", ".", "a:999999",
+        "a%2eb",
+    ] {
         assert!(host_of(&request(&[("host", bad)])).is_err(), "{bad:?}");
     }
     assert!(host_of(&request(&[])).is_err());
@@ -36,7 +44,9 @@ fn a_host_that_could_be_read_in_two_ways_is_refused() {
 
 #[test]
 fn a_host_is_read_without_port_case_and_final_dot() {
-    for (written, read) in [("A.Example:80", "a.example"), ("a.example.", "a.example"), ("[::1]:80", "[::1]"), ("a", "a")] {
+    for (written, read) in
+        [("A.Example:80", "a.example"), ("a.example.", "a.example"), ("[::1]:80", "[::1]"), ("a", "a")]
+    {
         assert_eq!(host_of(&request(&[("host", written)])).unwrap().unwrap(), read);
     }
     let mut old = request(&[]);
@@ -61,7 +71,9 @@ fn hop_by_hop_headers_and_those_named_in_connection_end_here() {
         ],
         false,
     );
-    for gone in ["connection", "x-secret", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection", "expect"] {
+    for gone in
+        ["connection", "x-secret", "keep-alive", "transfer-encoding", "upgrade", "proxy-connection", "expect"]
+    {
         assert!(!headers.contains_key(gone), "{gone}");
     }
     assert_eq!(headers["content-length"], "3");
@@ -90,7 +102,8 @@ fn a_strangers_word_about_itself_is_dropped() {
 
 #[test]
 fn a_trusted_hops_word_is_kept_and_added_to() {
-    let words = [("x-forwarded-for", "198.51.100.1"), ("x-forwarded-proto", "https"), ("x-real-ip", "198.51.100.1")];
+    let words =
+        [("x-forwarded-for", "198.51.100.1"), ("x-forwarded-proto", "https"), ("x-real-ip", "198.51.100.1")];
     let headers = prepared(&words, true);
     assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 192.0.2.7");
     assert_eq!(headers["x-forwarded-proto"], "https");

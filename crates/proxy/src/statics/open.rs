@@ -68,13 +68,17 @@ pub(crate) fn find(
 }
 
 fn open_best(folder: &OwnedFd, path: &Path, encodings: &[&'static str]) -> io::Result<Option<Opened>> {
-    let Some((plain, stat)) = beneath(folder, path)?.filter(|(_, stat)| is_file(stat)) else { return Ok(None) };
+    let Some((plain, stat)) = beneath(folder, path)?.filter(|(_, stat)| is_file(stat)) else {
+        return Ok(None);
+    };
     let mut has_variants = false;
     let mut best = (plain, stat, None);
     for (encoding, suffix) in [("gzip", ".gz"), ("br", ".br")] {
         let mut variant = path.as_os_str().to_owned();
         variant.push(suffix);
-        if let Some((file, stat)) = beneath(folder, &PathBuf::from(variant))?.filter(|(_, stat)| is_file(stat)) {
+        if let Some((file, stat)) =
+            beneath(folder, &PathBuf::from(variant))?.filter(|(_, stat)| is_file(stat))
+        {
             has_variants = true;
             if encodings.contains(&encoding) {
                 best = (file, stat, Some(encoding));
@@ -103,7 +107,13 @@ fn beneath(folder: impl AsFd, path: &Path) -> io::Result<Option<(OwnedFd, Stat)>
             Ok(Some((file, stat)))
         }
         Err(
-            Errno::NOENT | Errno::NOTDIR | Errno::XDEV | Errno::LOOP | Errno::NAMETOOLONG | Errno::ACCESS | Errno::NXIO,
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::XDEV
+            | Errno::LOOP
+            | Errno::NAMETOOLONG
+            | Errno::ACCESS
+            | Errno::NXIO,
         ) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -114,7 +124,8 @@ fn is_file(stat: &Stat) -> bool {
 }
 
 fn content_type(path: &Path) -> &'static str {
-    let extension = path.extension().and_then(|ext| ext.to_str()).map(str::to_ascii_lowercase).unwrap_or_default();
+    let extension =
+        path.extension().and_then(|ext| ext.to_str()).map(str::to_ascii_lowercase).unwrap_or_default();
     match extension.as_str() {
         "html" | "htm" => "text/html; charset=utf-8",
         "css" => "text/css; charset=utf-8",
@@ -179,7 +190,12 @@ mod tests {
         folder
     }
 
-    fn find_in(folder: &tempfile::TempDir, path: &str, fallback: Option<&str>, encodings: &[&'static str]) -> Found {
+    fn find_in(
+        folder: &tempfile::TempDir,
+        path: &str,
+        fallback: Option<&str>,
+        encodings: &[&'static str],
+    ) -> Found {
         let wanted = super::super::target::parse(path).unwrap();
         find(&folder.path().join("root"), &wanted, fallback.map(Path::new), encodings).unwrap()
     }
@@ -207,7 +223,9 @@ mod tests {
         assert!(matches!(find_in(&folder, "/", None, &[]), Found::File(f) if f.length == 3));
         assert!(matches!(find_in(&folder, "/in", None, &[]), Found::File(f) if f.length == 5));
         assert!(matches!(find_in(&folder, "/sub", None, &[]), Found::Folder));
-        assert!(matches!(find_in(&folder, "/app/route", Some("index.html"), &[]), Found::File(f) if f.length == 3));
+        assert!(
+            matches!(find_in(&folder, "/app/route", Some("index.html"), &[]), Found::File(f) if f.length == 3)
+        );
     }
 
     #[test]

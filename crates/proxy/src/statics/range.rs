@@ -16,7 +16,8 @@ pub(crate) enum Part {
 
 pub(crate) fn parse(value: &HeaderValue, length: u64) -> Part {
     let spec = value.to_str().ok().and_then(|text| text.trim().strip_prefix("bytes="));
-    let Some((first, last)) = spec.filter(|spec| !spec.contains(',')).and_then(|spec| spec.trim().split_once('-'))
+    let Some((first, last)) =
+        spec.filter(|spec| !spec.contains(',')).and_then(|spec| spec.trim().split_once('-'))
     else {
         return Part::Whole;
     };
@@ -46,7 +47,8 @@ pub(crate) fn matches_etag(value: &HeaderValue, etag: &str) -> bool {
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, for seconds since 1970 (RFC 9110, 5.6.7).
 pub(crate) fn http_date(seconds: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     let weekday = DAYS.iter().cycle().nth(usize::try_from(days % 7).unwrap_or(0)).unwrap_or(&"Thu");
     // Days to a date by eras of 400 years that begin in March, so that the leap day is the last of its year.
@@ -77,7 +79,9 @@ mod tests {
         assert_eq!(part("bytes=10-20", 10), Part::Outside);
         assert_eq!(part("bytes=-0", 10), Part::Outside);
         assert_eq!(part("bytes=-5", 0), Part::Outside);
-        for ignored in ["bytes=5-2", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b", "bytes=+1-2"] {
+        for ignored in
+            ["bytes=5-2", "bytes=0-1,4-5", "lines=1-2", "bytes=", "bytes=-", "bytes=a-b", "bytes=+1-2"]
+        {
             assert_eq!(part(ignored, 10), Part::Whole, "{ignored}");
         }
     }

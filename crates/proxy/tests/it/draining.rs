@@ -50,7 +50,9 @@ async fn replacing_an_instance_under_load_loses_no_request() {
         .collect();
     for name in ["1", "2", "3", "4", "5"] {
         let enough = served.load(Ordering::SeqCst) + 50;
-        while served.load(Ordering::SeqCst) < enough && !clients.iter().any(tokio::task::JoinHandle::is_finished) {
+        while served.load(Ordering::SeqCst) < enough
+            && !clients.iter().any(tokio::task::JoinHandle::is_finished)
+        {
             tokio::task::yield_now().await;
         }
         let next = Instance::start(name).await;
@@ -102,7 +104,10 @@ async fn a_drain_cuts_what_is_left_at_the_end_of_the_wait_and_counts_it() {
     };
     old.arrived.notified().await;
     let mut socket = TcpStream::connect(proxy.address).await.unwrap();
-    socket.write_all(b"GET /switch HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nx").await.unwrap();
+    socket
+        .write_all(b"GET /switch HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nx")
+        .await
+        .unwrap();
     read_until(&mut socket, "\r\n\r\nx").await;
     proxy.load(to(&[new.address])).await;
     assert_eq!(proxy.ask(drain(old.address, 20)).await, ProxyAnswer::Drained { cut: 2 });
@@ -118,7 +123,10 @@ async fn an_open_tunnel_holds_a_drain_until_it_ends() {
     let (old, new) = (Instance::start("old").await, Instance::start("new").await);
     let proxy = Arc::new(Proxy::start(to(&[old.address])).await);
     let mut socket = TcpStream::connect(proxy.address).await.unwrap();
-    socket.write_all(b"GET /switch HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nx").await.unwrap();
+    socket
+        .write_all(b"GET /switch HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nx")
+        .await
+        .unwrap();
     read_until(&mut socket, "\r\n\r\nx").await;
     proxy.load(to(&[new.address])).await;
     let draining = tokio::spawn({
@@ -129,6 +137,16 @@ async fn an_open_tunnel_holds_a_drain_until_it_ends() {
     read_until(&mut socket, "still here").await;
     drop(socket);
     assert_eq!(draining.await.unwrap(), ProxyAnswer::Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn idle_connections_to_an_instance_that_left_the_table_are_closed() {
+    let (old, new) = (Instance::start("old").await, Instance::start("new").await);
+    let proxy = Proxy::start(to(&[old.address])).await;
+    proxy.get("/").await;
+    proxy.load(to(&[new.address])).await;
+    assert_eq!(proxy.ask(drain(old.address, 0)).await, ProxyAnswer::Drained { cut: 0 });
+    tokio::time::timeout(LONG, old.ended.notified()).await.expect("the kept connection ends");
 }
 
 #[tokio::test]
@@ -145,7 +163,8 @@ async fn an_address_that_comes_back_after_its_drain_is_served_again() {
 #[tokio::test]
 async fn a_paused_app_queues_and_gives_up_and_a_resumed_one_goes_on() {
     let instance = Instance::start("one").await;
-    let proxy = Arc::new(Proxy::start_with(to(&[instance.address]), |settings| settings.limits.queue = 1).await);
+    let proxy =
+        Arc::new(Proxy::start_with(to(&[instance.address]), |settings| settings.limits.queue = 1).await);
     let app: allod_proto::AppRef = "blog".parse().unwrap();
     assert_eq!(proxy.ask(ProxyAsk::Pause { app: app.clone(), timeout_ms: 20 }).await, ProxyAnswer::Done);
     let answer = proxy.get("/").await;

@@ -33,9 +33,24 @@ async fn no_path_leads_out_of_the_folder_or_to_a_hidden_file() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::start(vec![site(folder.path())]).await;
     for path in [
-        "/../outside", "/%2e%2e/outside", "/sub/../../outside", "/..%2foutside", "/%2e%2e%2foutside", "/sub/..%5c..%5coutside",
-        "/link", "/up/outside", "/.git/config", "/.env", "/%2eenv", "/sub/%00", "/.well-known/../.env", "//../outside",
-        "/%252e%252e/outside", "/proc/self/root/etc/passwd", "/a.txt/", "/nothing",
+        "/../outside",
+        "/%2e%2e/outside",
+        "/sub/../../outside",
+        "/..%2foutside",
+        "/%2e%2e%2foutside",
+        "/sub/..%5c..%5coutside",
+        "/link",
+        "/up/outside",
+        "/.git/config",
+        "/.env",
+        "/%2eenv",
+        "/sub/%00",
+        "/.well-known/../.env",
+        "//../outside",
+        "/%252e%252e/outside",
+        "/proc/self/root/etc/passwd",
+        "/a.txt/",
+        "/nothing",
     ] {
         let answer = ask(&proxy, "GET", path, "").await;
         assert_eq!(status(&answer), 404, "{path}: {answer}");
@@ -58,7 +73,10 @@ async fn files_indexes_heads_and_folders_are_answered() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::start(vec![site(folder.path())]).await;
     let home = ask(&proxy, "GET", "/", "").await;
-    assert!(home.contains("content-type: text/html; charset=utf-8\r\n") && home.ends_with("<p>home"), "{home}");
+    assert!(
+        home.contains("content-type: text/html; charset=utf-8\r\n") && home.ends_with("<p>home"),
+        "{home}"
+    );
     let head = ask(&proxy, "HEAD", "/a.txt", "").await;
     assert!(head.contains("content-length: 10\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     let redirect = ask(&proxy, "GET", "/sub", "").await;
@@ -89,7 +107,10 @@ async fn a_precompressed_file_goes_to_who_takes_it() {
     let folder = tempfile::tempdir().unwrap();
     let proxy = Proxy::start(vec![site(folder.path())]).await;
     let packed = ask(&proxy, "GET", "/s.css", "Accept-Encoding: br, gzip\r\n").await;
-    assert!(packed.contains("content-encoding: gzip\r\n") && packed.contains("content-type: text/css"), "{packed}");
+    assert!(
+        packed.contains("content-encoding: gzip\r\n") && packed.contains("content-type: text/css"),
+        "{packed}"
+    );
     assert!(packed.contains("vary: accept-encoding\r\n") && packed.ends_with("packed"), "{packed}");
     for refused in ["", "Accept-Encoding: gzip;q=0\r\n", "Accept-Encoding: identity\r\n"] {
         assert!(ask(&proxy, "GET", "/s.css", refused).await.ends_with("\r\n\r\nplain"), "{refused}");

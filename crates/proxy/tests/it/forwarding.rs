@@ -33,7 +33,8 @@ async fn an_unknown_host_a_stopped_app_and_one_without_instances_are_told_apart(
         ("empty.example", 503, "no_instance"),
         ("dead.example", 502, "connect"),
     ] {
-        let answer = proxy.exchange(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        let answer =
+            proxy.exchange(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
         assert_eq!(status(&answer), expected, "{answer}");
         assert!(answer.contains(&format!("x-allod-error: {word}\r\n")), "{answer}");
     }
@@ -47,7 +48,8 @@ async fn unused() -> SocketAddr {
 async fn a_listener_of_another_uid_gets_no_request() {
     let instance = Instance::start("stranger").await;
     let ours = rustix::process::getuid().as_raw();
-    let guarded = |uid| vec![route("/", RouteTarget::Instances(vec![Upstream { address: instance.address, uid }]))];
+    let guarded =
+        |uid| vec![route("/", RouteTarget::Instances(vec![Upstream { address: instance.address, uid }]))];
     let proxy = Proxy::start(guarded(Some(ours + 1))).await;
     let answer = proxy.get("/").await;
     assert_eq!(status(&answer), 503, "{answer}");
@@ -62,7 +64,9 @@ async fn a_dead_instance_is_passed_over_while_another_lives() {
     let alive = Instance::start("alive").await;
     let proxy = Proxy::start(to(&[unused().await, alive.address, unused().await])).await;
     for _ in 0..6 {
-        let answer = proxy.exchange("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi").await;
+        let answer = proxy
+            .exchange("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+            .await;
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hi"), "{answer}");
     }
 }
@@ -89,9 +93,15 @@ async fn the_instance_sees_the_client_as_the_proxy_does() {
         .await;
     assert!(answer.contains("GET /head?a=%zz&b=[]\n"), "{answer}");
     assert!(answer.contains("\nhost: A.example:80\n") || answer.contains("host: A.example:80\n"), "{answer}");
-    assert!(answer.contains("x-forwarded-for: 127.0.0.1\n") && answer.contains("x-forwarded-proto: http\n"), "{answer}");
+    assert!(
+        answer.contains("x-forwarded-for: 127.0.0.1\n") && answer.contains("x-forwarded-proto: http\n"),
+        "{answer}"
+    );
     assert!(answer.contains("x-request-id: "), "{answer}");
-    assert!(!answer.contains("10.0.0.1") && !answer.contains("x-hop") && !answer.contains("\nvia"), "{answer}");
+    assert!(
+        !answer.contains("10.0.0.1") && !answer.contains("x-hop") && !answer.contains("\nvia"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -113,9 +123,11 @@ async fn a_proxy_header_names_the_client_and_is_refused_from_strangers() {
         }
     };
     let request = "PROXY TCP4 192.0.2.1 192.0.2.9 5555 80\r\nGET /head HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-    let proxy = Proxy::start_with(to(&[instance.address]), trusting(vec!["10.0.0.0/8".parse().unwrap()])).await;
+    let proxy =
+        Proxy::start_with(to(&[instance.address]), trusting(vec!["10.0.0.0/8".parse().unwrap()])).await;
     assert_eq!(proxy.exchange(request).await, "");
-    let proxy = Proxy::start_with(to(&[instance.address]), trusting(vec!["127.0.0.1".parse().unwrap()])).await;
+    let proxy =
+        Proxy::start_with(to(&[instance.address]), trusting(vec!["127.0.0.1".parse().unwrap()])).await;
     assert_eq!(proxy.get("/head").await, "", "a header is expected");
     assert!(proxy.exchange(request).await.contains("x-forwarded-for: 192.0.2.1\n"));
 }
@@ -172,7 +184,9 @@ async fn each_event_comes_at_once() {
 async fn trailers_pass_to_who_takes_them() {
     let instance = Instance::start("one").await;
     let proxy = Proxy::start(to(&[instance.address])).await;
-    let answer = proxy.exchange("GET /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n").await;
+    let answer = proxy
+        .exchange("GET /trailers HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n")
+        .await;
     assert!(answer.ends_with("4\r\nbody\r\n0\r\nx-sum: 42\r\n\r\n"), "{answer}");
 }
 
@@ -189,20 +203,27 @@ async fn http2_streams_share_a_connection_and_reach_the_instance() {
     let instance = Instance::start("one").await;
     let proxy = Proxy::start(to(&[instance.address])).await;
     let stream = TokioIo::new(TcpStream::connect(proxy.address).await.unwrap());
-    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     tokio::spawn(connection);
     let slow = Request::get(format!("http://{}/slow", proxy.address)).body(Full::new(Bytes::new())).unwrap();
     let slow = tokio::spawn(sender.clone().send_request(slow));
     instance.arrived.notified().await;
     let text = "x".repeat(300_000);
-    let echo = Request::post(format!("http://{}/echo", proxy.address)).body(Full::new(Bytes::from(text.clone())));
+    let echo =
+        Request::post(format!("http://{}/echo", proxy.address)).body(Full::new(Bytes::from(text.clone())));
     let answer = sender.clone().send_request(echo.unwrap()).await.unwrap();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), text.as_bytes());
-    let head = Request::get(format!("http://{}/head", proxy.address)).header("cookie", "a=1").header("cookie", "b=2");
+    let head = Request::get(format!("http://{}/head", proxy.address))
+        .header("cookie", "a=1")
+        .header("cookie", "b=2");
     let answer = sender.clone().send_request(head.body(Full::new(Bytes::new())).unwrap()).await.unwrap();
     let seen = answer.into_body().collect().await.unwrap().to_bytes();
     let seen = std::str::from_utf8(&seen).unwrap();
-    assert!(seen.contains(&format!("host: {}\n", proxy.address)) && seen.contains("cookie: a=1; b=2\n"), "{seen}");
+    assert!(
+        seen.contains(&format!("host: {}\n", proxy.address)) && seen.contains("cookie: a=1; b=2\n"),
+        "{seen}"
+    );
     instance.go_on.notify_one();
     assert_eq!(slow.await.unwrap().unwrap().status(), 200);
 }
@@ -212,7 +233,10 @@ async fn a_switched_connection_carries_bytes_both_ways() {
     let instance = Instance::start("one").await;
     let proxy = Proxy::start(to(&[instance.address])).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-    stream.write_all(b"GET /switch HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly").await.unwrap();
+    stream
+        .write_all(b"GET /switch HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nearly")
+        .await
+        .unwrap();
     let head = read_until(&mut stream, "\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 101") && head.contains("upgrade: echo"), "{head}");
     read_until(&mut stream, "early").await;
@@ -227,7 +251,10 @@ async fn an_upgrade_that_the_instance_declines_is_a_plain_answer() {
     let instance = Instance::start("one").await;
     let proxy = Proxy::start(to(&[instance.address])).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+        .await
+        .unwrap();
     let head = read_until(&mut stream, "\r\n\r\none").await;
     assert_eq!(status(&head), 200);
 }
@@ -241,7 +268,9 @@ async fn the_access_log_has_a_line_for_each_request() {
     tokio::time::timeout(LONG, &mut proxy.done).await.unwrap().unwrap().unwrap();
     let log = std::fs::read_to_string(proxy.folder.path().join("access.log")).unwrap();
     let line: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
-    for (key, expected) in [("host", "a.example"), ("method", "GET"), ("path", "/page"), ("app", "blog/production")] {
+    for (key, expected) in
+        [("host", "a.example"), ("method", "GET"), ("path", "/page"), ("app", "blog/production")]
+    {
         assert_eq!(line[key], expected, "{line}");
     }
     assert_eq!((line["status"].as_u64(), line["bytes"].as_u64()), (Some(200), Some(3)), "{line}");

@@ -27,7 +27,8 @@ async fn a_body_whose_length_is_too_large_never_reaches_the_instance() {
     let instance = Instance::start("one").await;
     let limits = RouteLimits { body_bytes: 10, ..RouteLimits::default() };
     let proxy = Proxy::start(bounded(instance.address, limits)).await;
-    let answer = proxy.exchange("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nabcdefghijk").await;
+    let answer =
+        proxy.exchange("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nabcdefghijk").await;
     assert_eq!(status(&answer), 413, "{answer}");
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     stream.write_all(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n").await.unwrap();
@@ -40,8 +41,10 @@ async fn a_body_whose_length_is_too_large_never_reaches_the_instance() {
 #[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let instance = Instance::start("one").await;
-    let proxy = Proxy::start_with(to(&[instance.address]), |settings| settings.limits.head_bytes = 8 * 1024).await;
-    let answer = proxy.exchange(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(20_000))).await;
+    let proxy =
+        Proxy::start_with(to(&[instance.address]), |settings| settings.limits.head_bytes = 8 * 1024).await;
+    let answer =
+        proxy.exchange(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(20_000))).await;
     assert_eq!(status(&answer), 431, "{answer}");
 }
 
@@ -105,7 +108,10 @@ async fn silence_in_the_middle_of_a_body_ends_it_on_either_side() {
     let answer = proxy.exchange("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab").await;
     assert_eq!(status(&answer), 408, "{answer}");
     let answer = proxy.get("/events").await;
-    assert!(answer.starts_with("HTTP/1.1 200") && !answer.ends_with("0\r\n\r\n"), "a cut must show: {answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && !answer.ends_with("0\r\n\r\n"),
+        "a cut must show: {answer}"
+    );
 }
 
 #[tokio::test]

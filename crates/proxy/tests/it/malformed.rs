@@ -66,7 +66,15 @@ async fn a_broken_chunk_never_ends_a_body() {
     let instance = Instance::start("one").await;
     let proxy = Proxy::start(to(&[instance.address])).await;
     let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-    for body in ["x\r\n", "-1\r\n", "5\r\nabcdefgh\r\n0\r\n\r\n", "fffffffffffffffff\r\na", "1\r\na0\r\n\r\n", "+1\r\na\r\n0\r\n\r\n", "0x1\r\na\r\n0\r\n\r\n"] {
+    for body in [
+        "x\r\n",
+        "-1\r\n",
+        "5\r\nabcdefgh\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\na",
+        "1\r\na0\r\n\r\n",
+        "+1\r\na\r\n0\r\n\r\n",
+        "0x1\r\na\r\n0\r\n\r\n",
+    ] {
         let answer = proxy.exchange(format!("{head}{body}")).await;
         assert_eq!(status(&answer), 400, "{body:?} was answered {answer:?}");
         assert_eq!(answer.matches("HTTP/1.").count(), 1, "{body:?} was answered {answer:?}");

@@ -28,13 +28,15 @@ async fn a_torn_senseless_or_newer_file_stops_the_start_and_is_named() {
     let twice = r#"{"app":"blog/production","unit":"web","release":"0123456789ab","match":{"host":null,"path":"/"},
         "target":{"stopped":{"message":""}},"limits":{"body_bytes":1,"response_timeout_ms":1,"idle_timeout_ms":1}}"#;
     let (outcome, _) =
-        start_with_file(format!("{{\"format\":1,\"generation\":4,\"routes\":[{twice},{twice}]}}").as_bytes()).await;
+        start_with_file(format!("{{\"format\":1,\"generation\":4,\"routes\":[{twice},{twice}]}}").as_bytes())
+            .await;
     assert!(matches!(outcome, Err(RunError::Table(TableError::Invalid { .. }))), "{outcome:?}");
 }
 
 #[tokio::test]
 async fn no_file_is_an_empty_table() {
-    let proxy = Proxy::start_with(Vec::new(), |settings| std::fs::remove_file(&settings.routes).unwrap()).await;
+    let proxy =
+        Proxy::start_with(Vec::new(), |settings| std::fs::remove_file(&settings.routes).unwrap()).await;
     assert_eq!(status(&proxy.get("/").await), 404);
 }
 
@@ -55,7 +57,8 @@ async fn the_control_socket_is_for_its_owner_only_and_survives_nonsense() {
     let proxy = Proxy::start(Vec::new()).await;
     let mode = std::fs::metadata(proxy.control()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let mut stream = tokio::io::BufReader::new(tokio::net::UnixStream::connect(proxy.control()).await.unwrap());
+    let mut stream =
+        tokio::io::BufReader::new(tokio::net::UnixStream::connect(proxy.control()).await.unwrap());
     for ask in ["nonsense\n", "{\"ask\":\"reboot\"}\n"] {
         tokio::io::AsyncWriteExt::write_all(&mut stream, ask.as_bytes()).await.unwrap();
         let mut line = String::new();

@@ -108,7 +108,8 @@ impl Proxy {
 
 pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("the proxy hangs up").is_ok();
+    let _ =
+        tokio::time::timeout(LONG, stream.read_to_end(&mut bytes)).await.expect("the proxy hangs up").is_ok();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -117,7 +118,8 @@ pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut bytes = Vec::new();
     let reading = async {
         while !bytes.ends_with(end.as_bytes()) {
-            let byte = stream.read_u8().await.unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&bytes)));
+            let byte =
+                stream.read_u8().await.unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&bytes)));
             bytes.push(byte);
         }
     };
@@ -174,6 +176,8 @@ type Body = BoxBody<Bytes, Infallible>;
 pub(crate) struct Instance {
     pub(crate) address: SocketAddr,
     pub(crate) arrived: Notify,
+    /// A connection to it has ended.
+    pub(crate) ended: Notify,
     pub(crate) go_on: Notify,
     pub(crate) requests: AtomicUsize,
     pub(crate) connections: AtomicUsize,
@@ -187,6 +191,7 @@ impl Instance {
         let instance = Arc::new(Self {
             address: listener.local_addr().unwrap(),
             arrived: Notify::new(),
+            ended: Notify::new(),
             go_on: Notify::new(),
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -201,11 +206,13 @@ impl Instance {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             self.connections.fetch_add(1, Ordering::SeqCst);
-            let instance = Arc::clone(&self);
+            let (instance, ended) = (Arc::clone(&self), Arc::clone(&self));
             let service = service_fn(move |request| Arc::clone(&instance).answer(request));
             tokio::spawn(async move {
-                let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
+                let serving =
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
                 let _ = serving.await.is_ok();
+                ended.ended.notify_one();
             });
         }
     }
@@ -215,11 +222,14 @@ impl Instance {
         let path = request.uri().path().to_owned();
         let full = |text: String| Response::new(Full::new(Bytes::from(text)).boxed());
         Ok(match path.as_str() {
-            "/echo" => full(String::from_utf8_lossy(&request.into_body().collect().await?.to_bytes()).into_owned()),
+            "/echo" => {
+                full(String::from_utf8_lossy(&request.into_body().collect().await?.to_bytes()).into_owned())
+            }
             "/head" => {
-                let lines = request.headers().iter().map(|(name, value)| {
-                    format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()))
-                });
+                let lines = request
+                    .headers()
+                    .iter()
+                    .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
                 full(format!("{} {}\n{}", request.method(), request.uri(), lines.collect::<String>()))
             }
             "/slow" => {
@@ -235,8 +245,10 @@ impl Instance {
                 answer
             }
             "/trailers" => {
-                let trailers = http::HeaderMap::from_iter([("x-sum".parse().unwrap(), "42".parse().unwrap())]);
-                let frames = [Frame::data(Bytes::from("body")), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
+                let trailers =
+                    http::HeaderMap::from_iter([("x-sum".parse().unwrap(), "42".parse().unwrap())]);
+                let frames =
+                    [Frame::data(Bytes::from("body")), Frame::trailers(trailers)].map(Ok::<_, Infallible>);
                 let mut answer = Response::new(StreamBody::new(Frames(frames.into_iter().collect())).boxed());
                 answer.headers_mut().insert("trailer", "x-sum".parse().unwrap());
                 answer
@@ -277,7 +289,9 @@ impl futures_core::Stream for Events {
         mut self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx).map(|event| event.map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))))
+        self.0
+            .poll_recv(cx)
+            .map(|event| event.map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))))
     }
 }
 

@@ -59,7 +59,7 @@ impl Outgoing {
 /// A verified answer.
 pub(super) enum Answer {
     Body(Body),
-    Stream(Stream),
+    Stream(Box<Stream>),
 }
 
 impl Answer {
@@ -72,7 +72,7 @@ impl Answer {
 
     pub(super) fn into_stream(self) -> Result<Stream, ClientError> {
         match self {
-            Self::Stream(stream) => Ok(stream),
+            Self::Stream(stream) => Ok(*stream),
             Self::Body(_) => Err(ClientError::BadReply("it is not a stream".to_owned())),
         }
     }
@@ -233,7 +233,7 @@ impl Client {
         if outgoing.streams && parts.status == StatusCode::OK {
             let believed = head.verify(&self.peer, &nonce, &Digest::of(b""))?;
             let stream = Stream::new(self.peer.name.clone(), body, believed.key.clone(), nonce);
-            return Ok((Answer::Stream(stream), believed));
+            return Ok((Answer::Stream(Box::new(stream)), believed));
         }
         let bytes = connection.body(body).await?;
         let believed = head.verify(&self.peer, &nonce, &Digest::of(&bytes))?;

@@ -2,7 +2,7 @@
 
 use super::{broken, line::describe};
 use crate::{failure::Failure, session::Session};
-use allod_audit::verify::Chain;
+use allod_audit::Chain;
 use allod_proto::{command::StreamItem, messages::audit::AuditFollow};
 use clap::Args;
 

@@ -2,7 +2,7 @@
 
 use super::{broken, line::describe};
 use crate::{failure::Failure, session::Session};
-use allod_audit::verify::Chain;
+use allod_audit::Chain;
 use allod_proto::messages::audit::{AuditShow, AuditShowReply};
 use allod_rpc::client::verify_head;
 use clap::Args;

@@ -3,7 +3,7 @@
 
 use super::broken;
 use crate::{failure::Failure, inventory::Server, session::Session};
-use allod_audit::verify::Chain;
+use allod_audit::Chain;
 use allod_proto::{
     FaultCode,
     messages::audit::AuditShow,
