@@ -7,7 +7,7 @@ use allod_proto::{
     executor::{Action, DesiredApp, Goal, Instance, OpenOperation},
     operation::{Failure, Happening, OperationState, Step},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Begins to carry it out; its events can be followed at once.
 pub(crate) fn spawn(agent: &Arc<Agent>, open: OpenOperation, resumed: bool) {
@@ -18,13 +18,16 @@ pub(crate) fn spawn(agent: &Arc<Agent>, open: OpenOperation, resumed: bool) {
             let text = "carried on after a restart of the agent".to_owned();
             running.happened(agent.now(), Happening::Note { text });
         }
-        carry_out(&agent, &open, &running).await;
+        carry_out(&agent, &open, &running, resumed).await;
         agent.operations.end(&running);
     });
 }
 
-async fn carry_out(agent: &Arc<Agent>, open: &OpenOperation, running: &Arc<Running>) {
+async fn carry_out(agent: &Arc<Agent>, open: &OpenOperation, running: &Arc<Running>, resumed: bool) {
     let site = AgentSite::of_operation(Arc::clone(agent), open.id.clone(), Arc::clone(running));
+    if resumed {
+        clear_leftovers(agent, &site, open).await;
+    }
     let outcome = work(agent, &site, open).await;
     let (state, fault) = match outcome {
         Ok(()) => (OperationState::Done, None),
@@ -48,6 +51,18 @@ async fn carry_out(agent: &Arc<Agent>, open: &OpenOperation, running: &Arc<Runni
     clean_up(agent, open, state).await;
     let serving = serving(agent, open).await;
     site.happened(Happening::Finished { state, fault, serving });
+}
+
+/// Copies that an earlier life started for a release that never came to serve: the rollout begins anew without them.
+async fn clear_leftovers(agent: &Arc<Agent>, site: &AgentSite, open: &OpenOperation) {
+    let Ok((desired, running)) = look(agent, open).await else { return };
+    let serves = |id: &ReleaseId| desired.current.as_ref().is_some_and(|current| current.id == *id);
+    let Some(target) = open.release().filter(|target| !open.promoted && !serves(target)) else { return };
+    for instance in running.iter().filter(|instance| instance.release == *target) {
+        if let Err(fault) = site.stop(instance, Duration::from_secs(5)).await {
+            tracing::warn!(instance = %instance.id, %fault, "a leftover could not be stopped");
+        }
+    }
 }
 
 async fn work(agent: &Arc<Agent>, site: &AgentSite, open: &OpenOperation) -> Result<(), Box<Failure>> {

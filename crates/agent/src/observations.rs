@@ -20,14 +20,14 @@ const MINUTE: u64 = 60_000;
 /// The queue.
 pub(crate) struct Observations {
     queue: mpsc::Sender<Observation>,
-    waiting: Mutex<Option<mpsc::Receiver<Observation>>>,
+    waiting: tokio::sync::Mutex<mpsc::Receiver<Observation>>,
     refusals: Mutex<HashMap<(u64, String, &'static str), u64>>,
 }
 
 impl Observations {
     pub(crate) fn new() -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
-        Self { queue, waiting: Mutex::new(Some(waiting)), refusals: Mutex::default() }
+        Self { queue, waiting: tokio::sync::Mutex::new(waiting), refusals: Mutex::default() }
     }
 
     /// A place for one entry, taken before the command runs: what can't be recorded does not happen.
@@ -51,8 +51,7 @@ impl Observations {
 
     /// Sends what waits, for ever.
     pub(crate) async fn run(&self, link: &ExecutorLink, now: impl Fn() -> Timestamp) {
-        let taken = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut waiting) = taken else { return };
+        let mut waiting = self.waiting.lock().await;
         loop {
             let mut batch = Vec::new();
             let _ = tokio::time::timeout(EVERY, waiting.recv_many(&mut batch, 512)).await;
@@ -65,6 +64,19 @@ impl Observations {
                 tracing::error!(%fault, count, "reads could not be recorded");
                 tokio::time::sleep(EVERY).await;
             }
+        }
+    }
+
+    /// Sends what still waits, at the end of the program.
+    pub(crate) async fn flush(&self, link: &ExecutorLink) {
+        let mut batch = Vec::new();
+        let mut waiting = self.waiting.lock().await;
+        while let Ok(observation) = waiting.try_recv() {
+            batch.push(observation);
+        }
+        batch.extend(self.past_minutes(Timestamp(u64::MAX)));
+        if !batch.is_empty() && let Err(fault) = link.ask(Action::Observe(batch)).await {
+            tracing::error!(%fault, "the last reads could not be recorded");
         }
     }
 

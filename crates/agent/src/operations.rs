@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 use tokio::sync::{mpsc, watch};
 
@@ -96,6 +99,8 @@ pub(crate) struct Operations {
     folder: PathBuf,
     running: Mutex<HashMap<OperationId, Arc<Running>>>,
     ended: Mutex<BTreeMap<(Timestamp, OperationId), OperationSummary>>,
+    /// Counts beginnings and ends, so that whoever looked before can tell that things have moved on.
+    turns: AtomicU64,
 }
 
 impl Operations {
@@ -113,7 +118,7 @@ impl Operations {
                 Err(error) => tracing::warn!(%error, "an ended operation can't be read"),
             }
         }
-        Ok(Self { folder, running: Mutex::default(), ended: Mutex::new(ended) })
+        Ok(Self { folder, running: Mutex::default(), ended: Mutex::new(ended), turns: AtomicU64::new(0) })
     }
 
     /// An operation begins.
@@ -132,6 +137,8 @@ impl Operations {
         let running = Arc::new(Running::new(summary));
         let mut all = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(open.id.clone(), Arc::clone(&running));
+        drop(all);
+        self.turns.fetch_add(1, Ordering::SeqCst);
         running
     }
 
@@ -150,6 +157,12 @@ impl Operations {
         }
         drop(ended);
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.turns.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Changes whenever an operation begins or ends.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turns.load(Ordering::SeqCst)
     }
 
     /// Newest first.

@@ -128,6 +128,7 @@ async fn run(settings: Settings) -> Result<(), String> {
         () = agent.link.lost() => return Err("the executor is gone".to_owned()),
         () = shutdown.requested() => tracing::info!("told to end"),
     }
+    agent.observations.flush(&agent.link).await;
     Ok(())
 }
 

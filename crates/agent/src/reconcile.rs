@@ -71,13 +71,16 @@ impl Keeper {
 /// Keeps, for ever.
 pub(crate) async fn run(agent: Arc<Agent>) {
     loop {
+        // Taken before the look, so that an operation that begins after it is noticed.
+        let turn = agent.operations.turn();
         match agent.look().await {
             Ok(looked) => {
                 let known: HashSet<_> = looked.instances.iter().map(|instance| instance.id.clone()).collect();
                 lock(&agent.keeper.healthy).retain(|id| known.contains(id));
                 for desired in looked.apps {
-                    if desired.operation.is_none() && agent.keeper.take(&desired.app) {
-                        spawn(&agent, desired, &looked.instances);
+                    let at_work = desired.operation.is_some() || agent.operations.of_app(&desired.app).is_some();
+                    if !at_work && agent.keeper.take(&desired.app) {
+                        spawn(&agent, desired, &looked.instances, turn);
                     }
                 }
             }
@@ -87,18 +90,18 @@ pub(crate) async fn run(agent: Arc<Agent>) {
     }
 }
 
-fn spawn(agent: &Arc<Agent>, desired: DesiredApp, instances: &[Instance]) {
+fn spawn(agent: &Arc<Agent>, desired: DesiredApp, instances: &[Instance], turn: u64) {
     let instances: Vec<_> = instances.iter().filter(|instance| instance.app == desired.app).cloned().collect();
     let agent = Arc::clone(agent);
     tokio::spawn(async move {
-        keep(&agent, &desired, &instances).await;
+        keep(&agent, &desired, instances, turn).await;
         agent.keeper.give_back(&desired.app);
     });
 }
 
-async fn keep(agent: &Arc<Agent>, desired: &DesiredApp, instances: &[Instance]) {
-    check_unknown(agent, desired, instances).await;
-    let acts = plan(agent.now(), desired, instances, &mut lock(&agent.keeper.restarts));
+async fn keep(agent: &Arc<Agent>, desired: &DesiredApp, mut instances: Vec<Instance>, turn: u64) {
+    check_unknown(agent, desired, &instances).await;
+    let acts = plan(agent.now(), desired, &instances, &mut lock(&agent.keeper.restarts));
     let mut starts = Vec::new();
     let mut goes = Vec::new();
     for act in acts {
@@ -113,12 +116,12 @@ async fn keep(agent: &Arc<Agent>, desired: &DesiredApp, instances: &[Instance]) 
             Act::Wait { .. } => {}
         }
     }
-    join_all(starts).await;
-    if agent.look().await.is_ok_and(|now| now.apps.iter().any(|app| app.app == desired.app && app.operation.is_some())) {
-        // An operation began meanwhile: the routes are its own.
-        return;
+    if !starts.is_empty() {
+        join_all(starts).await;
+        let Ok(looked) = agent.look().await else { return };
+        instances = looked.instances;
     }
-    follow_with_routes(agent, desired, &goes).await;
+    follow_with_routes(agent, desired, &instances, &goes, turn).await;
     join_all(goes.iter().map(|instance| retire(agent, desired, instance))).await;
 }
 
@@ -168,18 +171,25 @@ async fn start(agent: &Arc<Agent>, desired: &DesiredApp, unit: UnitName) {
     }
 }
 
-/// The routes as the healthy instances of the current release make them, without those that go.
-async fn follow_with_routes(agent: &Arc<Agent>, desired: &DesiredApp, goes: &[Instance]) {
+/// The routes as the healthy instances of the current release make them, without those that go. An operation that has
+/// begun since the look knows better.
+async fn follow_with_routes(
+    agent: &Arc<Agent>,
+    desired: &DesiredApp,
+    instances: &[Instance],
+    goes: &[Instance],
+    turn: u64,
+) {
     let Some(current) = &desired.current else { return };
-    let Ok(looked) = agent.look().await else { return };
-    let serving: Vec<Instance> = looked
-        .instances
-        .into_iter()
+    let serving: Vec<Instance> = instances
+        .iter()
         .filter(|it| it.app == desired.app && it.exit.is_none() && agent.keeper.is_healthy(&it.id))
         .filter(|it| !goes.iter().any(|goes| goes.id == it.id))
+        .cloned()
         .collect();
     let routes = routes_of(&desired.app, current, &serving, desired.stopped);
-    if let Err(fault) = agent.routes.set(&desired.app, routes).await {
+    let overtaken = || agent.operations.turn() != turn;
+    if let Err(fault) = agent.routes.set_unless(&desired.app, routes, overtaken).await {
         tracing::warn!(app = %desired.app, %fault, "the routes could not be set");
     }
 }

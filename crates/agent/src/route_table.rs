@@ -41,7 +41,20 @@ impl RouteTables {
 
     /// Makes these the routes of the app and waits until the proxy follows them.
     pub(crate) async fn set(&self, app: &AppRef, routes: Vec<Route>) -> Result<(), Fault> {
+        self.set_unless(app, routes, || false).await
+    }
+
+    /// The same, unless what the routes were made from has been overtaken; asked when nobody else can write.
+    pub(crate) async fn set_unless(
+        &self,
+        app: &AppRef,
+        routes: Vec<Route>,
+        overtaken: impl Fn() -> bool,
+    ) -> Result<(), Fault> {
         let mut table = self.table.lock().await;
+        if overtaken() {
+            return Ok(());
+        }
         let merged = merge(&table, app, routes).map_err(|conflict| {
             Fault::new(FaultCode::Conflict, format!("the route {} belongs to {}", conflict.pattern, conflict.owner))
                 .hint("choose another route in allod.toml")

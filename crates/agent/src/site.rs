@@ -91,7 +91,13 @@ impl Site for AgentSite {
     }
 
     async fn switch(&self, app: &AppRef, routes: Vec<Route>) -> Result<(), Fault> {
-        self.agent.routes.set(app, routes).await
+        self.agent.routes.set(app, routes).await?;
+        // Whoever is routed to was found healthy.
+        let routed = self.agent.routes.upstreams().await;
+        let mut serving = self.agent.look().await?.instances;
+        serving.retain(|it| it.app == *app && it.address.is_some_and(|address| routed.contains(&address)));
+        self.agent.keeper.are_healthy(&serving);
+        Ok(())
     }
 
     async fn drain(&self, address: SocketAddr, timeout: Duration) -> Result<u64, Fault> {

@@ -164,7 +164,7 @@ impl Rollout {
             // The proxy has never heard of the new ones.
             Phase::ReleaseCommand | Phase::Start | Phase::Health => Phase::StopNew,
             // It may have heard, even where the answer was lost.
-            Phase::Switch | Phase::Promote => Phase::StopNew,
+            Phase::Switch | Phase::Promote => Phase::Restore,
             // Requests may still go to the new ones: they stay.
             Phase::Restore => Phase::Undone,
             // What can't be drained or stopped is no reason to leave the rest.

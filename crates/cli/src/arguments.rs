@@ -39,7 +39,7 @@ pub struct Globals {
     #[arg(long, value_name = "NAME", global = true, add = ArgValueCandidates::new(completions::server_names))]
     pub server: Vec<String>,
     /// The key to sign with: a private key file, or a public one whose other half ssh-agent holds
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(id = "signing_key", long = "key", value_name = "FILE", global = true)]
     pub key: Option<PathBuf>,
     /// No colours, and nothing drawn over
     #[arg(long, global = true)]
@@ -47,7 +47,7 @@ pub struct Globals {
     /// Read a key's passphrase from this file descriptor
     #[arg(long, value_name = "N", global = true)]
     pub passphrase_fd: Option<u32>,
-    /// Say more; twice, even more
+    /// Say where it connects to and which keys may sign
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }

@@ -38,7 +38,8 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => return explain(&error, &arguments),
     };
     let settings = Settings::from_environment();
-    let (no_color, ci) = settings.as_ref().map_or((false, false), |settings| (settings.no_color, settings.ci));
+    let (no_color, ci) =
+        settings.as_ref().map_or((false, false), |settings| (settings.no_color, settings.ci));
     let surroundings = Surroundings::look(no_color || parsed.globals.no_color, ci);
     let output = Arc::new(Output::standard(parsed.globals.json, surroundings));
     let outcome = settings.map_err(Failure::from).and_then(|settings| {
@@ -81,7 +82,8 @@ pub async fn dispatch(session: &Session, command: Verb) -> Result<(), Failure> {
 
 /// Help and version go to stdout and end well; what makes no sense ends with exit code 2, as JSON if that was asked.
 fn explain(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
-    let wants_json = arguments.iter().take_while(|word| *word != OsStr::new("--")).any(|word| word == "--json");
+    let wants_json =
+        arguments.iter().take_while(|word| *word != OsStr::new("--")).any(|word| word == "--json");
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // There is nobody to tell when stdout is closed.
@@ -106,7 +108,11 @@ fn usage(error: &clap::Error) -> Failure {
     let text = text.trim().trim_start_matches("error: ");
     let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let failure = Failure::usage(message.split_whitespace().collect::<Vec<_>>().join(" "));
-    if rest.is_empty() { failure } else { failure.hint(rest.split_whitespace().collect::<Vec<_>>().join(" ")) }
+    if rest.is_empty() {
+        failure
+    } else {
+        failure.hint(rest.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
 }
 
 #[cfg(test)]

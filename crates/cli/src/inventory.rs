@@ -84,7 +84,9 @@ pub enum InventoryError {
     #[error("there is a server {0:?} already")]
     Taken(String),
     /// The name is not one.
-    #[error("{0:?} is not a server name: 1 to 63 of a-z, 0-9, . and -, beginning and ending with a letter or digit")]
+    #[error(
+        "{0:?} is not a server name: 1 to 63 of a-z, 0-9, . and -, beginning and ending with a letter or digit"
+    )]
     Name(String),
     /// There are none.
     #[error("no servers are known yet")]
@@ -112,7 +114,9 @@ impl InventoryError {
             Self::Broken { .. } => Some("mend the line, or move the file away and add the servers again"),
             Self::Newer { .. } => Some("use the newer program that wrote it"),
             Self::Unknown { .. } => Some("`allod servers list` shows the ones there are"),
-            Self::Taken(_) => Some("`--name` gives the new one another name; `allod servers trust` is for reinstalled ones"),
+            Self::Taken(_) => {
+                Some("`--name` gives the new one another name; `allod servers trust` is for reinstalled ones")
+            }
             Self::Empty => Some("`allod servers add HOST` adds the first"),
         }
     }

@@ -83,11 +83,9 @@ impl KeysError {
             Self::Read { .. } | Self::Unusable { .. } => "`--key FILE` names another key".to_owned(),
             Self::Exposed { path, .. } => format!("chmod 600 {}", path.display()),
             Self::NotInAgent(_) => "`ssh-add` puts it there; or name the private key file".to_owned(),
-            Self::PassphraseNeeded(_) => {
-                "`ssh-add` puts it into an agent; or give --passphrase-fd N, as in \
+            Self::PassphraseNeeded(_) => "`ssh-add` puts it into an agent; or give --passphrase-fd N, as in \
                  `allod --passphrase-fd 3 … 3<passphrase-file`"
-                    .to_owned()
-            }
+                .to_owned(),
             Self::Locked(_) => "`ssh-add` asks once for many commands".to_owned(),
             Self::Descriptor { .. } => "open it for reading, as in `3<passphrase-file`".to_owned(),
         }

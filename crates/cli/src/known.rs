@@ -220,7 +220,11 @@ impl FileMemory {
     ///
     /// # Errors
     /// [`KnownError`] when it can't be read: a client that forgot the head would not notice that it went back.
-    pub fn load(servers: &KnownServers, identity: &Fingerprint, output: Arc<Output>) -> Result<Self, KnownError> {
+    pub fn load(
+        servers: &KnownServers,
+        identity: &Fingerprint,
+        output: Arc<Output>,
+    ) -> Result<Self, KnownError> {
         let known = servers.load(identity)?;
         Ok(Self { servers: servers.clone(), known, output, warned: false })
     }

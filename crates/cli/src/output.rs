@@ -26,7 +26,8 @@ impl Surroundings {
     /// Looks at the terminal.
     #[must_use]
     pub fn look(no_color: bool, ci: bool) -> Self {
-        let (out, err, input) = (io::stdout().is_terminal(), io::stderr().is_terminal(), io::stdin().is_terminal());
+        let (out, err, input) =
+            (io::stdout().is_terminal(), io::stderr().is_terminal(), io::stdin().is_terminal());
         Self {
             color_out: out && !no_color,
             color_err: err && !no_color,
@@ -99,7 +100,11 @@ impl Output {
     ///
     /// # Errors
     /// [`Failure`] when stdout can't be written.
-    pub fn document<T: Serialize>(&self, value: &T, text: impl FnOnce(Style) -> String) -> Result<(), Failure> {
+    pub fn document<T: Serialize>(
+        &self,
+        value: &T,
+        text: impl FnOnce(Style) -> String,
+    ) -> Result<(), Failure> {
         if !self.json {
             return self.print(&text(self.style()));
         }

@@ -50,7 +50,9 @@ impl Session {
             // Another thread may have been first; both read the same file.
             let _ = self.inventory.set(loaded);
         }
-        self.inventory.get().ok_or_else(|| Failure::new(FaultCode::Internal, "the inventory could not be kept"))
+        self.inventory
+            .get()
+            .ok_or_else(|| Failure::new(FaultCode::Internal, "the inventory could not be kept"))
     }
 
     /// The server of this name.
@@ -141,7 +143,23 @@ impl Session {
             record_key: server.record_key.clone(),
         };
         let candidates = self.candidates(server)?;
+        self.explain(server, address, &candidates);
         Ok(Client::connect_with_keys(peer, Box::new(candidates), memory).await?)
+    }
+
+    /// With `-v`, says where it goes and with which keys.
+    fn explain(&self, server: &Server, address: SocketAddr, candidates: &Candidates) {
+        if self.globals.verbose == 0 {
+            return;
+        }
+        self.output.note(&format!("{}: connecting to {address}, identity {}", server.name, server.identity));
+        for candidate in candidates.remaining() {
+            let (place, key) = (candidate.place(), candidate.key());
+            self.output.note(&format!("{}: may sign with {} ({place})", server.name, key.fingerprint()));
+        }
+        for why in candidates.passed_over() {
+            self.output.note(&format!("{}: {why}", server.name));
+        }
     }
 
     /// The keys that may be tried for a server, in order.
@@ -157,7 +175,13 @@ impl Session {
             host: crate::keys::host_of(&server.address).to_owned(),
             identity: server.identity.clone(),
         };
-        Ok(Candidates::find(&self.settings, wanted, known, Arc::clone(&self.passphrases), Arc::clone(&self.output))?)
+        Ok(Candidates::find(
+            &self.settings,
+            wanted,
+            known,
+            Arc::clone(&self.passphrases),
+            Arc::clone(&self.output),
+        )?)
     }
 
     /// Asks a person before something that can't be undone. `--yes` answers.
@@ -202,8 +226,11 @@ impl Session {
 
     fn ask(&self, prompt: &str, question: &str, flag: &str) -> Result<String, Failure> {
         if !self.output.can_ask() || self.output.is_json() {
-            return Err(Failure::new(FaultCode::Confirmation, format!("this needs a confirmation: {question}"))
-                .hint(format!("nobody can be asked here; {flag} answers")));
+            return Err(Failure::new(
+                FaultCode::Confirmation,
+                format!("this needs a confirmation: {question}"),
+            )
+            .hint(format!("nobody can be asked here; {flag} answers")));
         }
         let lines: Vec<String> = prompt.split('\n').map(crate::render::safe).collect();
         self.output.say(&lines.join("\n"));

@@ -74,24 +74,18 @@ impl Recorder for ChangeRecorder {
         Ok(ChangeEntry { executor: Arc::clone(&self.executor), intent: head.seq, began: self.executor.now(), closed: false })
     }
 
+    /// One line, not two syncs that a caller without permission could ask for in a loop.
     async fn denied(&self, caller: &Caller, request: &Request, fault: &Fault) {
-        let intent = self.intent(caller, request);
-        let outcome = |intent| Outcome {
-            intent,
+        let denied = allod_audit::Read {
+            request: request.id.to_string(),
+            who: who(caller),
+            command: request.command.name().as_str().to_owned(),
+            app: request.command.app().cloned(),
             result: Ending::Failed,
             code: Some(fault.code),
-            message: Some(fault.message.clone()),
-            reply: None,
             took_ms: 0,
         };
-        // A known caller's refusal is worth a line, but not worth a sync that the caller could ask for in a loop.
-        let record = self.executor.record().clone();
-        let written = async {
-            record.append_later(&allod_audit::Entry::Intent(Box::new(intent)))?;
-            let next = record.head()?.head.seq;
-            record.append_later(&allod_audit::Entry::Outcome(Box::new(outcome(next))))
-        };
-        if let Err(error) = written.await {
+        if let Err(error) = self.executor.record().append_later(&allod_audit::Entry::Read(Box::new(denied))) {
             tracing::error!(%error, "a denial could not be recorded");
         }
     }

@@ -2,7 +2,7 @@
 //! client, passed on frame by frame as it comes. When an answer's body is dropped its request is over.
 
 use crate::{
-    forward::Ending,
+    ending::Ending,
     pool::{Connection, Pool},
     statics::FileBody,
 };

@@ -5,6 +5,7 @@ mod answer;
 mod body;
 mod client;
 mod control;
+mod ending;
 mod forward;
 mod front;
 mod headers;

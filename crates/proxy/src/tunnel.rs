@@ -1,7 +1,7 @@
 //! A connection that has left HTTP, such as a WebSocket: bytes go both ways until one side ends, both are silent too
 //! long, or the instance is closed.
 
-use crate::forward::Ending;
+use crate::ending::Ending;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::{cell::Cell, io, sync::Arc, time::Duration};

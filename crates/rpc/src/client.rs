@@ -60,6 +60,8 @@ pub struct Client {
     memory: Box<dyn Memory>,
     connection: Option<Connection>,
     epoch: Option<Epoch>,
+    /// Whether the server has claimed the pinned identity by `hello`.
+    greeted: bool,
     clock: Clock,
     /// The server's clock minus ours, once a signed reply told that they differ too much.
     clock_offset_ms: i64,
@@ -98,6 +100,7 @@ impl Client {
             memory,
             connection: Some(connection),
             epoch: None,
+            greeted: false,
             clock: Arc::new(random::system_clock),
             clock_offset_ms: 0,
             head: None,
@@ -148,7 +151,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub async fn call_with_id<C: Call>(&mut self, id: &CommandId, params: C) -> Result<C::Reply, ClientError> {
+    pub async fn call_with_id<C: Call>(
+        &mut self,
+        id: &CommandId,
+        params: C,
+    ) -> Result<C::Reply, ClientError> {
         let body = self.exchange(&outgoing(id, params)).await?.into_body()?;
         result_of(&body)
     }
@@ -167,7 +174,12 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub async fn put_chunk(&mut self, app: &AppRef, digest: &Digest, bytes: Bytes) -> Result<(), ClientError> {
+    pub async fn put_chunk(
+        &mut self,
+        app: &AppRef,
+        digest: &Digest,
+        bytes: Bytes,
+    ) -> Result<(), ClientError> {
         let outgoing = Outgoing::chunk(format!("{CHUNKS_PATH}{app}/{digest}"), bytes, *digest);
         let body = self.exchange(&outgoing).await?.into_body()?;
         let reply: ChunkReply = result_of(&body)?;

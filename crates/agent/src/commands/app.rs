@@ -82,9 +82,6 @@ pub(super) fn status_of(agent: &Agent, desired: &DesiredApp, looked: &Looked) ->
         current: true,
         previous: false,
     });
-    let pending = desired.current.as_ref().is_some_and(|current| {
-        current.secrets.iter().any(|(name, version)| desired.secrets.get(name).is_some_and(|newest| newest != version))
-    });
     AppStatus {
         app: desired.app.clone(),
         state: state(desired, &units),
@@ -92,8 +89,15 @@ pub(super) fn status_of(agent: &Agent, desired: &DesiredApp, looked: &Looked) ->
         routes: desired.current.iter().flat_map(|current| routes(&current.spec)).collect(),
         units,
         operation: agent.operations.of_app(&desired.app),
-        secrets_pending: pending,
+        secrets_pending: secrets_pending(desired),
     }
+}
+
+/// Whether a secret of what serves was set again since.
+fn secrets_pending(desired: &DesiredApp) -> bool {
+    desired.current.as_ref().is_some_and(|current| {
+        current.secrets.iter().any(|(name, version)| desired.secrets.get(name).is_some_and(|newest| newest != version))
+    })
 }
 
 fn routes(spec: &AppSpec) -> Vec<String> {
@@ -152,15 +156,17 @@ pub(super) async fn preflight(agent: &Agent, params: AppPreflight) -> Result<App
     let free = facts::disk(&agent.attached.releases).0;
     obstacles.extend(too_large(params.bytes, free));
     for (_, process) in params.spec.processes() {
-        if let Some(runtime) = process.runtime.clone() {
-            let checked = tokio::task::spawn_blocking(move || runtimes::check(&runtime)).await;
-            obstacles.extend(checked.ok().and_then(Result::err));
+        if let Some(runtime) = &process.runtime {
+            obstacles.extend(runtimes::check(runtime).await.err());
         }
     }
     Ok(AppPreflightReply {
         obstacles,
         current: desired.and_then(|desired| status_of(agent, desired, &looked).release),
         current_spec: desired.and_then(|desired| Some(desired.current.as_ref()?.spec.clone())),
+        unchanged_manifest: desired
+            .filter(|desired| !desired.stopped && !secrets_pending(desired))
+            .and_then(|desired| Some(desired.current.as_ref()?.manifest)),
         scale: desired.map(|desired| desired.scale.clone()).unwrap_or_default(),
         secrets: set.into_iter().collect(),
         disk_free: free,

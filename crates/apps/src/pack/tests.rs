@@ -347,31 +347,3 @@ fn the_architecture_is_that_of_the_programs() {
     let big_endian: Vec<u8> = [&[0x7f, b'E', b'L', b'F', 2, 2][..], &[0; 12], &[0, 22]].concat();
     assert_eq!(elf::machine(&big_endian), Some("s390x"));
 }
-
-#[test]
-fn zz_measure() {
-    let files: Vec<(String, Vec<u8>)> = (0..1000u64)
-        .map(|n| (format!("d{}/f{n}", n % 30), noise(n, if n < 20 { 4_000_000 } else { 20_400 })))
-        .collect();
-    let files: Vec<(&str, &[u8])> =
-        files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
-    let folder = folder(&files);
-    let begun = std::time::Instant::now();
-    let first = packed(folder.path(), &spec(), &[]).unwrap();
-    println!(
-        "pack {} bytes {:?} chunks {} manifest {}",
-        first.bytes,
-        begun.elapsed(),
-        first.chunks().count(),
-        first.index.size
-    );
-    let on: BTreeSet<Digest> = first.chunks().collect();
-    let mut bytes = noise(3, 4_000_000);
-    bytes[2_000_000] ^= 1;
-    write(folder.path(), "d3/f3", &bytes);
-    let second = packed(folder.path(), &spec(), &[]).unwrap();
-    let sent: Vec<u64> =
-        second.chunks().filter(|c| !on.contains(c)).filter_map(|c| second.chunk_size(&c)).collect();
-    println!("sent {sent:?}");
-    panic!("measured");
-}

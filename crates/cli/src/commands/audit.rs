@@ -14,7 +14,10 @@ use clap::{Args, Subcommand};
 
 /// `allod audit`.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, after_help = "Example:\n  allod audit show --last 50\n  allod audit verify")]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Example:\n  allod audit show --last 50\n  allod audit verify"
+)]
 pub struct Audit {
     #[command(subcommand)]
     verb: Verb,

@@ -1,9 +1,15 @@
 //! `allod can`: exactly what a key may do, as the server decides it.
 
 use crate::{
-    commands::{fleet::{Asked, ask_all, conclude}, keys::which::Which},
+    commands::{
+        fleet::{Asked, ask_all, conclude},
+        keys::which::Which,
+    },
     failure::Failure,
-    render::{Style, Table, safe, table::{Cell, Tone}},
+    render::{
+        Style, Table, safe,
+        table::{Cell, Tone},
+    },
     session::Session,
 };
 use allod_proto::messages::keys::{KeysCan, KeysCanReply, KeysList};

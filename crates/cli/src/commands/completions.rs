@@ -1,13 +1,17 @@
 //! `allod completions`: the script that a shell reads. Completion itself asks this program, so that it knows the
 //! servers and apps there are.
 
-use crate::{failure::Failure, inventory::Inventory, known::KnownServers, session::Session, settings::Settings};
+use crate::{
+    failure::Failure, inventory::Inventory, known::KnownServers, session::Session, settings::Settings,
+};
 use clap::{Args, ValueEnum};
 use clap_complete::engine::CompletionCandidate;
 
 /// `allod completions`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  allod completions bash >> ~/.bashrc\n  allod completions fish > ~/.config/fish/completions/allod.fish")]
+#[command(
+    after_help = "Example:\n  allod completions bash >> ~/.bashrc\n  allod completions fish > ~/.config/fish/completions/allod.fish"
+)]
 pub struct Completions {
     /// Which shell
     shell: Shell,
@@ -44,7 +48,8 @@ pub fn run(session: &Session, completions: &Completions) -> Result<(), Failure> 
 #[must_use]
 pub fn server_names() -> Vec<CompletionCandidate> {
     let Ok(settings) = Settings::from_environment() else { return Vec::new() };
-    let servers = Inventory::load(&settings.config).map(|inventory| inventory.servers().to_vec()).unwrap_or_default();
+    let servers =
+        Inventory::load(&settings.config).map(|inventory| inventory.servers().to_vec()).unwrap_or_default();
     servers.into_iter().map(|server| CompletionCandidate::new(server.name)).collect()
 }
 

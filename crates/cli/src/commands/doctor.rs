@@ -48,7 +48,8 @@ pub async fn run(session: &Session, _doctor: Doctor) -> Result<(), Failure> {
     for place in &mut places {
         place.findings.sort_by_key(|finding| finding.level);
     }
-    let bad = places.iter().flat_map(|place| &place.findings).filter(|f| f.level == FindingLevel::Bad).count();
+    let bad =
+        places.iter().flat_map(|place| &place.findings).filter(|f| f.level == FindingLevel::Bad).count();
     if bad == 0 {
         return session.output.document(&json!({ "places": places }), |style| text(&places, style));
     }

@@ -36,7 +36,11 @@ where
     join_all(asking).await
 }
 
-async fn one<T, F>(session: &Session, server: &Server, ask: &impl Fn(Server, Client) -> F) -> Result<T, Failure>
+async fn one<T, F>(
+    session: &Session,
+    server: &Server,
+    ask: &impl Fn(Server, Client) -> F,
+) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {

@@ -117,5 +117,9 @@ fn text(answers: &[Asked<KeysListReply>], done: &str, style: Style) -> String {
 /// What an enrolled line narrows, without its role and key.
 fn limits(line: &str) -> String {
     let options = line.split_once(' ').map_or("", |(options, _)| options);
-    options.split(',').filter(|option| !option.is_empty() && !option.starts_with("role=")).collect::<Vec<_>>().join(",")
+    options
+        .split(',')
+        .filter(|option| !option.is_empty() && !option.starts_with("role="))
+        .collect::<Vec<_>>()
+        .join(",")
 }

@@ -10,7 +10,10 @@ use clap::{Args, Subcommand};
 
 /// `allod ops`.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, after_help = "Example:\n  allod ops list\n  allod ops attach op-0123456789ab")]
+#[command(
+    arg_required_else_help = true,
+    after_help = "Example:\n  allod ops list\n  allod ops attach op-0123456789ab"
+)]
 pub struct Ops {
     #[command(subcommand)]
     verb: Verb,

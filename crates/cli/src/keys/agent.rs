@@ -132,7 +132,9 @@ impl Agent {
 }
 
 fn key_of(blob: &[u8]) -> Option<PublicKey> {
-    PublicKey::from_blob(blob).ok().or_else(|| Certificate::from_blob(blob).ok().map(|made| made.key().clone()))
+    PublicKey::from_blob(blob)
+        .ok()
+        .or_else(|| Certificate::from_blob(blob).ok().map(|made| made.key().clone()))
 }
 
 fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -178,7 +180,9 @@ impl Signer for AgentSigner {
         match signature {
             Ok(signature) => Ok(sshsig::wrap(&self.key.blob, namespace, &signature)),
             Err(error @ AgentError::Refused(_)) => Err(SignError::Declined(error.to_string())),
-            Err(error @ (AgentError::Io { .. } | AgentError::Nonsense(_))) => Err(SignError::Failed(error.to_string())),
+            Err(error @ (AgentError::Io { .. } | AgentError::Nonsense(_))) => {
+                Err(SignError::Failed(error.to_string()))
+            }
         }
     }
 }

@@ -119,15 +119,25 @@ impl Candidates {
     fn ready(&mut self, candidate: Candidate) -> Result<Arc<dyn Signer>, KeysError> {
         match candidate {
             Candidate::Agent(agent, key) => Ok(Arc::new(AgentSigner::new(agent, key))),
-            Candidate::File(FileKey { path, content: Content::Public, .. }) => Err(KeysError::NotInAgent(path)),
-            Candidate::File(FileKey { path, content: Content::Private { text, encrypted, certificate }, .. }) => {
+            Candidate::File(FileKey { path, content: Content::Public, .. }) => {
+                Err(KeysError::NotInAgent(path))
+            }
+            Candidate::File(FileKey {
+                path,
+                content: Content::Private { text, encrypted, certificate },
+                ..
+            }) => {
                 if encrypted {
                     return self.passphrases.unlock(&path, &text);
                 }
-                let unusable = |why: allod_signing::KeyError| KeysError::Unusable { path: path.clone(), why: why.to_string() };
+                let unusable = |why: allod_signing::KeyError| KeysError::Unusable {
+                    path: path.clone(),
+                    why: why.to_string(),
+                };
                 let plain = KeySigner::from_openssh(&text, None).map_err(unusable)?;
                 let Some(certificate) = certificate else { return Ok(Arc::new(plain)) };
-                let certified = KeySigner::from_openssh(&text, None).and_then(|key| key.with_certificate(&certificate));
+                let certified =
+                    KeySigner::from_openssh(&text, None).and_then(|key| key.with_certificate(&certificate));
                 match certified {
                     Ok(certified) => {
                         self.plain = Some(Arc::new(plain));
@@ -159,7 +169,11 @@ impl Keys for Candidates {
                 }
             }
         }
-        if self.passed_over.is_empty() { Ok(None) } else { Err(ClientError::NoKey(self.passed_over.join("; "))) }
+        if self.passed_over.is_empty() {
+            Ok(None)
+        } else {
+            Err(ClientError::NoKey(self.passed_over.join("; ")))
+        }
     }
 
     fn accepted(&mut self, key: &Fingerprint) {
@@ -221,7 +235,8 @@ fn all_keys(
         }
     }
     let named = !config.identity_files.is_empty();
-    let paths = if named { config.identity_files.clone() } else { home.map(default_files).unwrap_or_default() };
+    let paths =
+        if named { config.identity_files.clone() } else { home.map(default_files).unwrap_or_default() };
     let mut files = Vec::new();
     for path in paths {
         match FileKey::load(&path) {
@@ -250,7 +265,8 @@ fn order(
         }
         same.into_iter().map(|(agent, key)| Candidate::Agent(agent, key)).collect()
     };
-    let others = held.iter().filter(|_| !only_named).map(|(agent, key)| Candidate::Agent(agent.clone(), key.clone()));
+    let others =
+        held.iter().filter(|_| !only_named).map(|(agent, key)| Candidate::Agent(agent.clone(), key.clone()));
     let others: Vec<_> = others.collect();
     let files: Vec<_> = files.into_iter().flat_map(best).collect();
     let all = if named { [files, others] } else { [others, files] };

@@ -72,7 +72,11 @@ impl FileKey {
         })?;
         let key = PublicKey::from_blob(&blob).map_err(|why| unusable(why.to_string()))?;
         let certificate = certificate_beside(path);
-        Ok(Some(Self { path: path.to_owned(), key, content: Content::Private { text, encrypted, certificate } }))
+        Ok(Some(Self {
+            path: path.to_owned(),
+            key,
+            content: Content::Private { text, encrypted, certificate },
+        }))
     }
 }
 

@@ -73,7 +73,8 @@ impl Passphrases {
         }
         for _ in 0..TRIES {
             let prompt = format!("Passphrase of {}: ", crate::render::safe(&path.display().to_string()));
-            let Some(passphrase) = ask(&prompt).map_err(|_| KeysError::PassphraseNeeded(path.to_owned()))? else {
+            let Some(passphrase) = ask(&prompt).map_err(|_| KeysError::PassphraseNeeded(path.to_owned()))?
+            else {
                 break;
             };
             if let Some(signer) = opened(path, text, &passphrase)? {

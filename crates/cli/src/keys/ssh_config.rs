@@ -55,7 +55,9 @@ impl Reading<'_> {
             let Some((keyword, words)) = split(line) else { continue };
             match keyword.as_str() {
                 "host" => applies = outer && matches(&words, self.names),
-                "match" => applies = outer && words.len() == 1 && words.iter().all(|w| w.eq_ignore_ascii_case("all")),
+                "match" => {
+                    applies = outer && words.len() == 1 && words.iter().all(|w| w.eq_ignore_ascii_case("all"))
+                }
                 "include" if applies && depth < DEPTH => {
                     let files: Vec<_> = words.iter().flat_map(|word| self.included(word)).collect();
                     for included in files {

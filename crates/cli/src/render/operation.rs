@@ -56,7 +56,11 @@ impl Ended {
 ///
 /// # Errors
 /// [`Failure`] with exit code 130 after Ctrl-C, and when the server can't be heard any more.
-pub async fn follow(session: &Session, client: &mut Client, operation: &OperationId) -> Result<Ended, Failure> {
+pub async fn follow(
+    session: &Session,
+    client: &mut Client,
+    operation: &OperationId,
+) -> Result<Ended, Failure> {
     let mut view = View::new(session);
     follow_with(session, client, operation, |event| {
         view.show(&event.what);
@@ -140,7 +144,13 @@ async fn watch(
                     return Ok(Ended { operation: operation.clone(), state, serving, fault });
                 }
             }
-            Some(StreamItem::Log(_) | StreamItem::Record(_) | StreamItem::Idle {} | StreamItem::Fault(_) | StreamItem::End {}) => {}
+            Some(
+                StreamItem::Log(_)
+                | StreamItem::Record(_)
+                | StreamItem::Idle {}
+                | StreamItem::Fault(_)
+                | StreamItem::End {},
+            ) => {}
             None => {
                 let why = "it ended before the operation did".to_owned();
                 return Err(Stopped::Client(ClientError::CutOff { what: server, why }));

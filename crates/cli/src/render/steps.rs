@@ -20,19 +20,24 @@ pub fn line(what: &Happening, style: Style) -> Option<String> {
     match what {
         Happening::Began { .. } => None,
         Happening::Ended { step, took_ms, detail } => {
-            let detail = detail.as_deref().map(|detail| format!("  {}", style.dim(&safe(detail)))).unwrap_or_default();
+            let detail =
+                detail.as_deref().map(|detail| format!("  {}", style.dim(&safe(detail)))).unwrap_or_default();
             Some(format!("{} {:<16}{:>8}{detail}", style.good("✓"), step_name(*step), took(*took_ms)))
         }
         Happening::Note { text } => Some(format!("  {}", safe(text))),
         Happening::Failure(failure) => Some(failure_lines(failure, style)),
         Happening::Finished { state, fault, serving } => {
-            let serving = serving.as_ref().map(|release| format!("release {release} serves")).unwrap_or_default();
+            let serving =
+                serving.as_ref().map(|release| format!("release {release} serves")).unwrap_or_default();
             Some(match state {
                 OperationState::Running => return None,
-                OperationState::Done => format!("{} done {}", style.good("✓"), style.dim(&serving)).trim_end().to_owned(),
+                OperationState::Done => {
+                    format!("{} done {}", style.good("✓"), style.dim(&serving)).trim_end().to_owned()
+                }
                 OperationState::Failed | OperationState::Cancelled => {
                     let word = if *state == OperationState::Failed { "failed" } else { "cancelled" };
-                    let why = fault.as_ref().map(|fault| format!(": {}", safe(&fault.message))).unwrap_or_default();
+                    let why =
+                        fault.as_ref().map(|fault| format!(": {}", safe(&fault.message))).unwrap_or_default();
                     let still = if serving.is_empty() { "nothing serves".to_owned() } else { serving };
                     format!("{} {word}{why}; {still}", style.bad("✗"))
                 }
@@ -49,7 +54,8 @@ pub fn began_line(step: Step, detail: Option<&str>, style: Style) -> String {
 }
 
 fn failure_lines(failure: &Failure, style: Style) -> String {
-    let mut text = format!("{} {}: {}", style.bad("✗"), step_name(failure.step), safe(&failure.fault.message));
+    let mut text =
+        format!("{} {}: {}", style.bad("✗"), step_name(failure.step), safe(&failure.fault.message));
     let mut add = |label: &str, value: &str| {
         // Writing to a String can't fail.
         let _ = write!(text, "\n  {} {}", style.dim(label), safe(value));

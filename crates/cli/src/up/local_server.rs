@@ -6,7 +6,7 @@ use allod_proto::{Fault, FaultCode, Fingerprint};
 use serde_json::Value;
 use std::{
     ffi::OsStr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };

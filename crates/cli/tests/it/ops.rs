@@ -7,7 +7,7 @@ use serde_json::json;
 async fn attached(events: serde_json::Value, line: &[&str]) -> crate::person::Ended {
     let events: Vec<OperationEvent> = serde_json::from_value(events).unwrap();
     let person = Person::new(1);
-    let server = Server::start_with("web1", 50, 1, |_, line| line, events).await;
+    let server = Server::start_with("web1", 50, 1, |line| line, events).await;
     let (address, identity) = (server.address.to_string(), server.identity.to_string());
     assert_eq!(person.run(&["servers", "add", &address, "--identity", &identity]).await.exit, 0);
     person.run(line).await
@@ -40,7 +40,8 @@ async fn a_failed_deploy_shows_probe_and_log_and_ends_with_its_code() {
     ");
     let json = attached(events, &["ops", "attach", "op-0123456789ab", "--json"]).await;
     assert_eq!(json.exit, 8);
-    let lines: Vec<serde_json::Value> = json.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<serde_json::Value> =
+        json.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 4);
     assert_eq!(lines[3]["fault"]["code"], "unhealthy");
 }

@@ -88,8 +88,12 @@ impl Person {
         let parsed = Arguments::try_parse_from(arguments).unwrap_or_else(|error| panic!("{error}"));
         let (out, err) = (Buffer::default(), Buffer::default());
         let surroundings = Surroundings::default();
-        let output =
-            Arc::new(Output::to(parsed.globals.json, surroundings, Box::new(out.clone()), Box::new(err.clone())));
+        let output = Arc::new(Output::to(
+            parsed.globals.json,
+            surroundings,
+            Box::new(out.clone()),
+            Box::new(err.clone()),
+        ));
         let session = Session::new(settings.unwrap(), parsed.globals, Arc::clone(&output));
         let exit = match dispatch(&session, parsed.command).await {
             Ok(()) => 0,

@@ -3,10 +3,8 @@
 use crate::person::owner_line;
 use allod_audit::{Entry, Record, Settings};
 use allod_proto::{
-    Command, Digest, Epoch, Fault, FaultCode, Fingerprint, Timestamp,
-    command::StreamItem,
-    operation::OperationEvent,
-    record::SignedHead,
+    Command, Digest, Epoch, Fault, FaultCode, Fingerprint, Timestamp, command::StreamItem,
+    operation::OperationEvent, record::SignedHead,
 };
 use allod_rpc::server::{Answer, Chunk, Doorway, Incoming, Keys, ListenerLimits, Service};
 use allod_signing::{EnrolledKeys, KeySigner, Revoked, Signer, Window};
@@ -24,7 +22,7 @@ pub(crate) struct Door {
     window: Mutex<Window>,
     record: Record,
     /// Lines are shown as this makes them.
-    tamper: fn(u64, String) -> String,
+    tamper: fn(String) -> String,
     events: Vec<OperationEvent>,
     name: &'static str,
     _folder: tempfile::TempDir,
@@ -47,21 +45,22 @@ pub(crate) struct Server {
 impl Server {
     /// One that knows the key with this seed as its owner.
     pub(crate) async fn start(name: &'static str, seed: u8, owner: u8) -> Self {
-        Self::start_with(name, seed, owner, |_, line| line, Vec::new()).await
+        Self::start_with(name, seed, owner, |line| line, Vec::new()).await
     }
 
     pub(crate) async fn start_with(
         name: &'static str,
         seed: u8,
         owner: u8,
-        tamper: fn(u64, String) -> String,
+        tamper: fn(String) -> String,
         events: Vec<OperationEvent>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let identity = KeySigner::generate([seed; 32], name);
         let clock = Arc::new(|| (Timestamp(1_000_000), 1000));
         let record_key = Arc::new(KeySigner::generate([seed + 1; 32], "record"));
-        let (record, _) = Record::open(Settings::new(folder.path().join("record"), clock), record_key).unwrap();
+        let (record, _) =
+            Record::open(Settings::new(folder.path().join("record"), clock), record_key).unwrap();
         for n in 0..20 {
             record.append(Entry::note("test", format!("line {n}"))).unwrap();
         }
@@ -114,9 +113,10 @@ impl Door {
 
     fn show(&self, from: i64, limit: u32) -> Value {
         let head = self.record.head().unwrap();
-        let from = u64::try_from(from).unwrap_or_else(|_| (head.head.seq + 1).saturating_sub(from.unsigned_abs()));
+        let from =
+            u64::try_from(from).unwrap_or_else(|_| (head.head.seq + 1).saturating_sub(from.unsigned_abs()));
         let lines = self.record.read(from.max(1), limit.min(7) as usize).unwrap();
-        let lines: Vec<_> = (from.max(1)..).zip(lines).map(|(seq, line)| (self.tamper)(seq, line)).collect();
+        let lines: Vec<_> = lines.into_iter().map(self.tamper).collect();
         json!({"lines": lines, "oldest": 1, "head": head})
     }
 
@@ -158,7 +158,9 @@ impl Service for Door {
     async fn call(&self, incoming: Incoming) -> Answer {
         match &incoming.request.command {
             Command::ServerStatus(_) => Answer::Reply(self.status()),
-            Command::KeysList(_) | Command::KeysRevoke(_) | Command::KeysAdd(_) => Answer::Reply(Self::keys_reply()),
+            Command::KeysList(_) | Command::KeysRevoke(_) | Command::KeysAdd(_) => {
+                Answer::Reply(Self::keys_reply())
+            }
             Command::AuditShow(show) => Answer::Reply(self.show(show.from, show.limit)),
             Command::OpsAttach(_) => {
                 let (sender, receiver) = tokio::sync::mpsc::channel(64);

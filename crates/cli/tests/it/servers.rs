@@ -80,10 +80,12 @@ async fn a_dead_server_costs_its_own_row_only() {
     dead.stop().await;
     let ended = person.run(&["servers", "status"]).await;
     assert_eq!(ended.exit, 7);
-    let rows: Vec<_> = ended.out.lines().take(4).map(|line| line.split_whitespace().take(2).collect::<Vec<_>>()).collect();
+    let rows: Vec<_> =
+        ended.out.lines().take(4).map(|line| line.split_whitespace().take(2).collect::<Vec<_>>()).collect();
     assert_eq!(rows[1..], [["web1", "ok"], ["web2", "unreachable"], ["web3", "ok"]], "{}", ended.out);
     let json = person.run(&["servers", "status", "--json"]).await.json();
-    let ok: Vec<_> = json["servers"].as_array().unwrap().iter().map(|row| row["ok"].as_bool().unwrap()).collect();
+    let ok: Vec<_> =
+        json["servers"].as_array().unwrap().iter().map(|row| row["ok"].as_bool().unwrap()).collect();
     assert_eq!(ok, [true, false, true]);
     assert!(json["servers"][0]["status"]["started_at"].as_str().unwrap().ends_with('Z'));
 }
@@ -95,7 +97,9 @@ async fn a_key_with_loose_permissions_is_not_used() {
     let server = Server::start("web1", 50, 1).await;
     let path = person.path(".ssh/id_ed25519");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let ended = person.run(&["servers", "add", &server.address.to_string(), "--identity", server.identity.as_str()]).await;
+    let ended = person
+        .run(&["servers", "add", &server.address.to_string(), "--identity", server.identity.as_str()])
+        .await;
     assert_eq!(ended.exit, 3);
     assert!(ended.err.contains("may be read by others"), "{ended:?}");
     let doctor = person.run(&["doctor"]).await;

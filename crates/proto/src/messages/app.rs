@@ -58,6 +58,10 @@ pub struct AppPreflightReply {
     /// The configuration that serves now.
     #[serde(default)]
     pub current_spec: Option<AppSpec>,
+    /// The manifest index of what serves now, if a deploy of the same would change nothing: the app isn't stopped, and
+    /// none of its secrets has changed since.
+    #[serde(default)]
+    pub unchanged_manifest: Option<Digest>,
     /// How many copies of each unit are wanted now.
     #[serde(default)]
     pub scale: BTreeMap<UnitName, u32>,

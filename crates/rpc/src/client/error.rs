@@ -118,7 +118,11 @@ pub enum ClientError {
         why: String,
     },
     /// The versions have nothing in common.
-    #[error("{what} speaks protocol versions {oldest} to {newest}, this program {} to {}", allod_proto::OLDEST_VERSION, allod_proto::VERSION)]
+    #[error(
+        "{what} speaks protocol versions {oldest} to {newest}, this program {} to {}",
+        allod_proto::OLDEST_VERSION,
+        allod_proto::VERSION
+    )]
     Version {
         /// The server.
         what: String,
@@ -170,32 +174,38 @@ impl ClientError {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Fault(_) => None,
-            Self::Unreachable { .. } => {
-                Some("is the mesh up on both machines, and the agent running there? `allod doctor` looks at each")
-            }
+            Self::Unreachable { .. } => Some(
+                "is the mesh up on both machines, and the agent running there? `allod doctor` looks at each",
+            ),
             Self::Lost { .. } => Some("it may have been done: look before doing it again"),
             Self::Timeout { .. } => Some("it may still be at work: `allod ops list` shows what runs"),
             Self::NoKeyAccepted { signed: true, .. } => {
                 Some("an owner enrols a key by `allod keys add`; `--key FILE` names the key to sign with")
             }
-            Self::NoKeyAccepted { signed: false, .. } => {
-                Some("the refusal isn't signed, so it proves nothing about the server; `--key FILE` names a key")
+            Self::NoKeyAccepted { signed: false, .. } => Some(
+                "the refusal isn't signed, so it proves nothing about the server; `--key FILE` names a key",
+            ),
+            Self::NoKey(_) => {
+                Some("name one by `--key FILE`, or add one to ssh-agent; `ssh-keygen -t ed25519` makes one")
             }
-            Self::NoKey(_) => Some("name one by `--key FILE`, or add one to ssh-agent; `ssh-keygen -t ed25519` makes one"),
             Self::Sign { .. } => Some("`--key FILE` names another key"),
-            Self::Unsigned { .. } => {
-                Some("something else may answer at that address; `allod servers list` shows the address and identity")
-            }
+            Self::Unsigned { .. } => Some(
+                "something else may answer at that address; `allod servers list` shows the address and identity",
+            ),
             Self::Impostor { .. } => Some(
                 "nothing was sent that could harm it. If the server was reinstalled, `allod servers trust NAME` \
                  shows both identities; otherwise someone is in its place",
             ),
-            Self::BadReply(_) => Some("something between here and the server changes answers, or the versions differ"),
+            Self::BadReply(_) => {
+                Some("something between here and the server changes answers, or the versions differ")
+            }
             Self::RecordWentBack { .. } | Self::RecordForked { .. } => Some(
                 "somebody removed or rewrote what happened there, or an old copy of the disk was put back. \
                  `allod audit verify` reads the whole record; `allod servers trust NAME` accepts it as it is now",
             ),
-            Self::RecordKey { .. } => Some("`allod servers trust NAME` shows both keys, if it was reinstalled"),
+            Self::RecordKey { .. } => {
+                Some("`allod servers trust NAME` shows both keys, if it was reinstalled")
+            }
             Self::CutOff { .. } => Some("what was shown before is verified; the rest is missing"),
             Self::Version { .. } => Some("upgrade the older of client and server"),
         }

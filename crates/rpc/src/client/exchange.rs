@@ -92,12 +92,18 @@ impl Client {
         let mut amends = Amends::default();
         loop {
             match self.attempt(outgoing).await {
-                Ok(Answer::Body(Body { fault: Some(fault), .. })) => self.answer_refusal(fault, &mut amends)?,
+                Ok(Answer::Body(Body { fault: Some(fault), .. })) => {
+                    self.answer_refusal(fault, &mut amends)?
+                }
                 Ok(answer) => {
                     self.prove();
                     return Ok(answer);
                 }
-                Err(ClientError::Unsigned { status: 401, .. }) if !self.proven => self.next_key(false)?,
+                Err(ClientError::Unsigned { status: 401, .. }) if !self.proven => {
+                    // Another server at the address refuses every key: say that rather than try them all.
+                    self.greet().await?;
+                    self.next_key(false)?;
+                }
                 Err(error @ ClientError::Sign { .. }) if !self.proven => self.pass_over(error)?,
                 Err(error) => self.wait_to_try_again(error, &mut amends).await?,
             }
@@ -123,7 +129,11 @@ impl Client {
         Ok(())
     }
 
-    async fn wait_to_try_again(&mut self, error: ClientError, amends: &mut Amends) -> Result<(), ClientError> {
+    async fn wait_to_try_again(
+        &mut self,
+        error: ClientError,
+        amends: &mut Amends,
+    ) -> Result<(), ClientError> {
         // A server that was there a moment ago and refuses connections is being restarted.
         let may = match &error {
             ClientError::Lost { .. } => true,
@@ -135,7 +145,8 @@ impl Client {
         // After a restart there is a new epoch.
         amends.epoch = false;
         if !wait.is_zero() {
-            self.memory.notice(Notice::TryingAgain { server: self.peer.name.clone(), why: error.to_string() });
+            self.memory
+                .notice(Notice::TryingAgain { server: self.peer.name.clone(), why: error.to_string() });
             tokio::time::sleep(*wait).await;
         }
         Ok(())
@@ -251,6 +262,17 @@ impl Client {
         if let Some(epoch) = self.epoch.clone().or_else(|| self.memory.epoch(&self.peer.identity)) {
             return Ok(epoch);
         }
+        match self.greet().await? {
+            Some(epoch) => Ok(epoch),
+            None => Err(ClientError::BadReply("it told no epoch".to_owned())),
+        }
+    }
+
+    /// Asks who is there, once; another identity ends everything. What it says is a claim.
+    async fn greet(&mut self) -> Result<Option<Epoch>, ClientError> {
+        if self.greeted {
+            return Ok(self.epoch.clone());
+        }
         let mut connection = self.take_connection().await?;
         let hello = probe::probe(&mut connection, self.peer.address, Hello {}).await?;
         self.connection = Some(connection);
@@ -262,8 +284,12 @@ impl Client {
                 got: hello.identity,
             });
         }
-        self.epoch = Some(hello.epoch.clone());
-        Ok(hello.epoch)
+        self.greeted = true;
+        let known = self.epoch.is_some() || self.memory.epoch(&self.peer.identity).is_some();
+        if !known {
+            self.epoch = Some(hello.epoch);
+        }
+        Ok(self.epoch.clone())
     }
 
     async fn take_connection(&mut self) -> Result<Connection, ClientError> {
@@ -273,12 +299,16 @@ impl Client {
         }
     }
 
-    async fn sign(&mut self, outgoing: &Outgoing, epoch: &Epoch, nonce: &Nonce) -> Result<RequestHead, ClientError> {
+    async fn sign(
+        &mut self,
+        outgoing: &Outgoing,
+        epoch: &Epoch,
+        nonce: &Nonce,
+    ) -> Result<RequestHead, ClientError> {
         if self.signer.is_none() {
             self.next_key(true)?;
         }
-        let signer: Arc<dyn Signer> =
-            self.signer.clone().ok_or_else(|| ClientError::NoKey(String::new()))?;
+        let signer: Arc<dyn Signer> = self.signer.clone().ok_or_else(|| ClientError::NoKey(String::new()))?;
         let key = signer.fingerprint().to_string();
         let (audience, epoch, nonce) = (self.peer.identity.clone(), epoch.clone(), nonce.clone());
         let (method, path) = (outgoing.method, outgoing.path.clone());
@@ -286,11 +316,18 @@ impl Client {
         // An agent may wait for a finger on its key: nothing else on this thread is to wait with it.
         let signing = tokio::task::spawn_blocking(move || {
             let route = Route::new(method, &path).map_err(|why| why.to_string())?;
-            let fields =
-                RequestFields { audience: &audience, epoch: &epoch, route, timestamp, nonce: &nonce, body: &body };
+            let fields = RequestFields {
+                audience: &audience,
+                epoch: &epoch,
+                route,
+                timestamp,
+                nonce: &nonce,
+                body: &body,
+            };
             sign_request(signer.as_ref(), &fields).map_err(|why| why.to_string())
         });
-        let signed = signing.await.map_err(|why| ClientError::Sign { key: key.clone(), why: why.to_string() })?;
+        let signed =
+            signing.await.map_err(|why| ClientError::Sign { key: key.clone(), why: why.to_string() })?;
         signed.map_err(|why| ClientError::Sign { key, why })
     }
 }

@@ -56,7 +56,8 @@ pub(super) async fn probe<C: Call>(
     let response = connection.send(request, DEADLINE).await?;
     let status = response.status();
     let bytes = connection.body(response.into_body()).await?;
-    let not_ours = || ClientError::BadReply(format!("what answers at {address} is no agent (status {status})"));
+    let not_ours =
+        || ClientError::BadReply(format!("what answers at {address} is no agent (status {status})"));
     let body: Body = serde_json::from_slice(&bytes).map_err(|_| not_ours())?;
     if let Some(fault) = body.fault {
         return Err(ClientError::Fault(fault));

@@ -125,7 +125,9 @@ impl Stream {
             });
         }
         let signed = SignedFrame { sequence: frame.seq, before: frame.before, last: frame.last, signature };
-        self.verifier.check(&self.key, &signed, frame.payload.as_bytes()).map_err(|why| bad(why.to_string()))?;
+        self.verifier
+            .check(&self.key, &signed, frame.payload.as_bytes())
+            .map_err(|why| bad(why.to_string()))?;
         self.ended = frame.last;
         let item = serde_json::from_str(&frame.payload).ok();
         if item.is_none() && self.notices.is_empty() {

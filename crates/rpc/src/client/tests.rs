@@ -41,6 +41,16 @@ async fn an_impostor_gets_no_signature() {
 }
 
 #[tokio::test]
+async fn another_server_that_refuses_every_key_is_told_apart_from_a_refusal() {
+    let fake = Fake::serve([refused(), Act::Hello(key(9).fingerprint(), 1, 1)]).await;
+    let mut memory = Forgetful::default();
+    memory.learn(&fake::identity().fingerprint(), &fake::epoch(1), &fake::signed_head(head(1)));
+    let mut client = Client::connect(fake.peer(), Arc::new(key(1)), Box::new(memory)).await.unwrap();
+    assert!(matches!(list(&mut client).await.unwrap_err(), ClientError::Impostor { .. }));
+    assert_eq!(fake.signed_requests(), 1);
+}
+
+#[tokio::test]
 async fn a_server_of_another_time_is_told_apart() {
     let fake = Fake::serve([Act::Hello(fake::identity().fingerprint(), 7, 9)]).await;
     let error = list(&mut client(&fake).await).await.unwrap_err();
@@ -117,7 +127,12 @@ async fn the_servers_clock_is_taken_once_and_said() {
             self.1.lock().unwrap().push(notice);
         }
     }
-    let skewed = || Reply::fault(Fault { server_time: Some(Timestamp(5_000_000)), ..Fault::new(FaultCode::Clock, "apart") });
+    let skewed = || {
+        Reply::fault(Fault {
+            server_time: Some(Timestamp(5_000_000)),
+            ..Fault::new(FaultCode::Clock, "apart")
+        })
+    };
     let memory = Listening::default();
     let notices = Arc::clone(&memory.1);
     let fake = Fake::serve([fake::hello(), Act::Reply(skewed()), Act::Reply(skewed())]).await;

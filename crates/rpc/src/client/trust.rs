@@ -46,7 +46,8 @@ impl ReplyHead {
 
     /// Checks the signature of the identity and, where its key is pinned, that of the record.
     pub(super) fn verify(self, peer: &Peer, nonce: &Nonce, body: &Digest) -> Result<Believed, ClientError> {
-        let key = sshsig::signer_key(&self.signature).map_err(|why| bad(format!("its signature is broken: {why}")))?;
+        let key = sshsig::signer_key(&self.signature)
+            .map_err(|why| bad(format!("its signature is broken: {why}")))?;
         if *key.fingerprint() != peer.identity {
             return Err(ClientError::Impostor {
                 what: peer.name.clone(),
@@ -54,8 +55,13 @@ impl ReplyHead {
                 got: key.fingerprint().clone(),
             });
         }
-        let fields =
-            ReplyFields { nonce, status: self.status.as_u16(), body, head: &self.head.head, epoch: &self.epoch };
+        let fields = ReplyFields {
+            nonce,
+            status: self.status.as_u16(),
+            body,
+            head: &self.head.head,
+            epoch: &self.epoch,
+        };
         verify_signature(&key, REPLY_NAMESPACE, &fields.bytes(), &self.signature)
             .map_err(|why| bad(format!("its signature does not hold: {why}")))?;
         if let Some(record_key) = &peer.record_key {
@@ -70,7 +76,8 @@ impl ReplyHead {
 /// # Errors
 /// [`ClientError::RecordKey`] when another key signed, [`ClientError::BadReply`] when the signature does not hold.
 pub fn verify_head(server: &str, record_key: &Fingerprint, head: &SignedHead) -> Result<(), ClientError> {
-    let broken = |why: allod_signing::Refusal| bad(format!("the signature of its record does not hold: {why}"));
+    let broken =
+        |why: allod_signing::Refusal| bad(format!("the signature of its record does not hold: {why}"));
     let signature = sshsig::from_base64(&head.signature).map_err(broken)?;
     let key = sshsig::signer_key(&signature).map_err(broken)?;
     if key.fingerprint() != record_key {

@@ -74,18 +74,23 @@ fn admit<S: Service>(service: &S, verified: &Verified) -> Result<(), Rejected> {
     let known = |fault: Fault, reason| Rejected { fault, reason, nonce: Some(verified.nonce().clone()) };
     admitted.map_err(|error| match error {
         ReplayError::StaleEpoch => known(
-            Fault::new(FaultCode::StaleEpoch, "the agent has restarted since; sign again with the epoch of this reply"),
+            Fault::new(
+                FaultCode::StaleEpoch,
+                "the agent has restarted since; sign again with the epoch of this reply",
+            ),
             "stale epoch",
         ),
         ReplayError::Clock { server } => {
             let apart = server.distance(verified.timestamp()).as_secs();
-            let mut fault = Fault::new(FaultCode::Clock, format!("the two clocks are {apart} s apart"))
-                .hint("set the clock of whichever is wrong; the client may sign once more with the server's time");
+            let mut fault = Fault::new(FaultCode::Clock, format!("the two clocks are {apart} s apart")).hint(
+                "set the clock of whichever is wrong; the client may sign once more with the server's time",
+            );
             fault.server_time = Some(server);
             known(fault, "clock")
         }
         ReplayError::Replayed => known(
-            Fault::new(FaultCode::Replay, "this very request was made before").hint("sign a new one, with a new nonce"),
+            Fault::new(FaultCode::Replay, "this very request was made before")
+                .hint("sign a new one, with a new nonce"),
             "replay",
         ),
         ReplayError::Full => known(

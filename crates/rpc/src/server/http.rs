@@ -2,8 +2,7 @@
 
 use crate::server::{
     Answer, Authenticated, Chunk, Incoming, ListenerLimits, Presented, Rejected, Service, authenticate,
-    listener::Shared,
-    stream,
+    listener::Shared, stream,
 };
 use allod_proto::{
     AppRef, Command, Digest, Fault, FaultCode, Nonce, Request,
@@ -50,7 +49,11 @@ pub(super) async fn connection<S: Service>(
     }
 }
 
-async fn respond<S: Service>(shared: &Shared<S>, request: hyper::Request<Body>, peer: IpAddr) -> Response<ReplyBytes> {
+async fn respond<S: Service>(
+    shared: &Shared<S>,
+    request: hyper::Request<Body>,
+    peer: IpAddr,
+) -> Response<ReplyBytes> {
     let (parts, body) = request.into_parts();
     match answer(shared, &parts, body, peer).await {
         Ok(reply) => reply,
@@ -71,8 +74,11 @@ async fn answer<S: Service>(
     body: Body,
     peer: IpAddr,
 ) -> Result<Response<ReplyBytes>, Rejected> {
-    if shared.strangers.is_tiresome(peer, shared.service.now()) && !parts.headers.contains_key(headers::SIGNATURE) {
-        let fault = Fault::new(FaultCode::TooMany, "too many refused requests from your address").hint("wait a minute");
+    if shared.strangers.is_tiresome(peer, shared.service.now())
+        && !parts.headers.contains_key(headers::SIGNATURE)
+    {
+        let fault = Fault::new(FaultCode::TooMany, "too many refused requests from your address")
+            .hint("wait a minute");
         return Err(Rejected { fault, reason: "too many refusals", nonce: None });
     }
     let path = parts.uri.path();
@@ -110,7 +116,12 @@ async fn rpc<S: Service>(
     let call = SignedCall {
         method: route.0.to_owned(),
         path: route.1.to_owned(),
-        headers: authenticated.head.headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        headers: authenticated
+            .head
+            .headers()
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
         body: String::from_utf8_lossy(&bytes).into_owned(),
         source: Some(peer),
         door: "rpc".to_owned(),
@@ -168,7 +179,8 @@ async fn chunk<S: Service>(
             let message = "the path names another chunk than the one that is signed";
             return Err(Fault::new(FaultCode::Invalid, message));
         }
-        let _place = shared.chunks.acquire().await.map_err(|_| Fault::new(FaultCode::Busy, "shutting down"))?;
+        let _place =
+            shared.chunks.acquire().await.map_err(|_| Fault::new(FaultCode::Busy, "shutting down"))?;
         let bytes = read(body, limits::CHUNK, shared.limits.chunk).await?;
         check_body(&authenticated, &bytes)?;
         let verified = authenticated.verified;
@@ -181,15 +193,18 @@ async fn chunk<S: Service>(
 /// `/chunks/<app>/<env>/<sha256>`
 fn chunk_path(path: &str) -> Result<(AppRef, Digest), Fault> {
     let malformed = |what: String| {
-        Fault::new(FaultCode::Malformed, what).hint("a chunk goes to /chunks/<app>/<environment>/<sha256 in hexadecimal>")
+        Fault::new(FaultCode::Malformed, what)
+            .hint("a chunk goes to /chunks/<app>/<environment>/<sha256 in hexadecimal>")
     };
     let rest = path.strip_prefix(headers::CHUNKS_PATH).unwrap_or_default();
-    let (app, digest) = rest.rsplit_once('/').ok_or_else(|| malformed("the chunk's path is too short".to_owned()))?;
+    let (app, digest) =
+        rest.rsplit_once('/').ok_or_else(|| malformed("the chunk's path is too short".to_owned()))?;
     if !app.contains('/') {
         return Err(malformed("the chunk's path lacks the environment".to_owned()));
     }
     let app = app.parse().map_err(|error: allod_proto::NameError| malformed(error.to_string()))?;
-    let digest = digest.parse().map_err(|_| malformed("the chunk's name is not a SHA-256 digest".to_owned()))?;
+    let digest =
+        digest.parse().map_err(|_| malformed("the chunk's name is not a SHA-256 digest".to_owned()))?;
     Ok((app, digest))
 }
 
@@ -202,7 +217,9 @@ async fn read(body: Body, limit: usize, deadline: Duration) -> Result<Bytes, Fau
     match tokio::time::timeout(deadline, Limited::new(body, limit).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Fault::new(FaultCode::Malformed, format!("the body could not be read: {error}"))),
+        Ok(Err(error)) => {
+            Err(Fault::new(FaultCode::Malformed, format!("the body could not be read: {error}")))
+        }
         Err(_) => Err(Fault::new(FaultCode::Timeout, "the body took too long to arrive")),
     }
 }

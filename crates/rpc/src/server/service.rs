@@ -2,8 +2,8 @@
 
 use crate::server::PeerCredentials;
 use allod_proto::{
-    AppRef, Command, Digest, Fault, Fingerprint, Request, Timestamp, command::StreamItem, executor::SignedCall,
-    record::SignedHead,
+    AppRef, Command, Digest, Fault, Fingerprint, Request, Timestamp, command::StreamItem,
+    executor::SignedCall, record::SignedHead,
 };
 use allod_signing::{EnrolledKeys, Revoked, Signer, Verified, Window};
 use serde_json::Value;

@@ -36,7 +36,12 @@ fn words(fields: &Map<String, Value>, style: Style) -> String {
             style.dim(&format!("{} {}{}", who(fields), text("command"), object(fields))) + &code
         }
         Some("refusals") => {
-            format!("{} refused from {}: {}", style.warn(&number("count").to_string()), text("source"), text("reason"))
+            format!(
+                "{} refused from {}: {}",
+                style.warn(&number("count").to_string()),
+                text("source"),
+                text("reason")
+            )
         }
         Some("start") => format!("{} {} starts", text("program"), text("version")),
         Some("note") => format!("{} {}", style.warn(&text("what")), text("detail")),
@@ -74,7 +79,8 @@ mod tests {
     fn described(line: &str) -> String {
         let text = describe(line, PLAIN);
         // Without the local time, which depends on the machine.
-        text.split_once("  ").map_or(text.clone(), |(_, rest)| rest.split_once("  ").map_or(rest, |x| x.1).to_owned())
+        text.split_once("  ")
+            .map_or(text.clone(), |(_, rest)| rest.split_once("  ").map_or(rest, |x| x.1).to_owned())
     }
 
     #[test]
@@ -91,6 +97,8 @@ mod tests {
     fn who_did_what_to_what_stands_on_one_line() {
         let line = r#"{"prev":"","seq":7,"at":0,"entry":"intent","who":{"name":"ana","door":"rpc","source":"100.64.0.2"},
             "command":"app.deploy","app":"blog/production","target":"0123456789ab"}"#;
-        assert!(described(line).ends_with("ana (rpc from 100.64.0.2) app.deploy blog/production 0123456789ab\n"));
+        assert!(
+            described(line).ends_with("ana (rpc from 100.64.0.2) app.deploy blog/production 0123456789ab\n")
+        );
     }
 }

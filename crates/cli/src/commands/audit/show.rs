@@ -9,7 +9,9 @@ use clap::Args;
 
 /// `allod audit show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  allod audit show --last 50\n  allod audit show --from 1200 --last 20 --json")]
+#[command(
+    after_help = "Example:\n  allod audit show --last 50\n  allod audit show --from 1200 --last 20 --json"
+)]
 pub(super) struct Show {
     /// How many lines
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=10_000))]

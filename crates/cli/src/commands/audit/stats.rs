@@ -22,7 +22,12 @@ pub(super) struct Stats {}
 /// Runs it.
 pub(super) async fn run(session: &Session, _stats: &Stats) -> Result<(), Failure> {
     let answers =
-        ask_all(session, session.servers()?, |_, mut client| async move { Ok(client.call(AuditStats {}).await?) }).await;
+        ask_all(
+            session,
+            session.servers()?,
+            |_, mut client| async move { Ok(client.call(AuditStats {}).await?) },
+        )
+        .await;
     let rows = answers.iter().map(|answer| match &answer.outcome {
         Ok(reply) => json!({"server": answer.server.name, "ok": true, "stats": reply}),
         Err(failure) => json!({"server": answer.server.name, "ok": false, "fault": failure.fault}),

@@ -50,7 +50,11 @@ pub(super) async fn run(session: &Session, _verify: &Verify) -> Result<(), Failu
     });
     if !checked.incidents.is_empty() {
         let lines: Vec<_> = checked.incidents.iter().map(u64::to_string).collect();
-        let message = format!("the record of {} says itself that it was cut or damaged: see line {}", server.name, lines.join(", "));
+        let message = format!(
+            "the record of {} says itself that it was cut or damaged: see line {}",
+            server.name,
+            lines.join(", ")
+        );
         let failure = Failure::new(FaultCode::Untrusted, message)
             .hint("`allod audit show --from LINE` shows what it says; everything after is whole");
         return Err(failure.with("verified", document));
@@ -59,11 +63,19 @@ pub(super) async fn run(session: &Session, _verify: &Verify) -> Result<(), Failu
         let upto = checked.head.head;
         let mut text = format!(
             "{} {}: {} lines from {} to {} follow from each other, and the record key signed the last\n",
-            style.good("✓"), server.name, checked.lines, checked.oldest, upto.seq
+            style.good("✓"),
+            server.name,
+            checked.lines,
+            checked.oldest,
+            upto.seq
         );
         match known {
             Some(known) if checked.passed_known.is_some() => {
-                text.push_str(&format!("{} line {} is the one that was seen before\n", style.good("✓"), known.seq));
+                text.push_str(&format!(
+                    "{} line {} is the one that was seen before\n",
+                    style.good("✓"),
+                    known.seq
+                ));
             }
             Some(known) if known.seq > 0 => text.push_str(&format!(
                 "{} line {}, seen before, is older than what is kept\n",
@@ -87,7 +99,8 @@ async fn check(
             .hint(format!("`allod servers trust {}` pins it", server.name))
     })?;
     let mut chain = Chain::start(None);
-    let mut checked = Checked { oldest: 0, lines: 0, head: empty(), passed_known: None, known, incidents: Vec::new() };
+    let mut checked =
+        Checked { oldest: 0, lines: 0, head: empty(), passed_known: None, known, incidents: Vec::new() };
     let mut goal: Option<u64> = None;
     let mut from = 1;
     loop {
@@ -112,7 +125,8 @@ async fn check(
             if goal == 0 {
                 return Ok(checked);
             }
-            let message = format!("the record of {} ends before line {goal}, which its head names", server.name);
+            let message =
+                format!("the record of {} ends before line {goal}, which its head names", server.name);
             return Err(Failure::new(FaultCode::Untrusted, message));
         };
         from = i64::try_from(newest.seq.saturating_add(1)).unwrap_or(i64::MAX);
@@ -122,8 +136,11 @@ async fn check(
 /// A line that was seen, or signed, under a number must be that line.
 fn compare(server: &str, checked: &mut Checked, head: Head) -> Result<(), Failure> {
     let other = |what: &str, expected: Head| {
-        let message = format!("line {} of the record of {server} is {}, {what} {}", head.seq, head.hash, expected.hash);
-        Failure::new(FaultCode::Untrusted, message).hint("the line, or one before it, was edited").with("line", head.seq)
+        let message =
+            format!("line {} of the record of {server} is {}, {what} {}", head.seq, head.hash, expected.hash);
+        Failure::new(FaultCode::Untrusted, message)
+            .hint("the line, or one before it, was edited")
+            .with("line", head.seq)
     };
     if let Some(known) = checked.known.filter(|known| known.seq == head.seq) {
         if known.hash != head.hash {

@@ -25,7 +25,8 @@ fn inventory(session: &Session) -> Finding {
     let mode = std::fs::metadata(path).map(|file| file.permissions().mode() & 0o777).unwrap_or(0o600);
     let place = path.display();
     if mode & 0o022 != 0 {
-        let message = format!("{place} can be changed by others (mode {mode:04o}): they could pin another identity");
+        let message =
+            format!("{place} can be changed by others (mode {mode:04o}): they could pin another identity");
         return bad("inventory", message, format!("chmod 600 {place}"));
     }
     match inventory.servers().len() {
@@ -74,7 +75,9 @@ fn keys(session: &Session) -> Vec<Finding> {
                 findings.push(good("key", format!("{}: {kind} {}", path.display(), file.key.fingerprint())));
             }
             Ok(None) => {}
-            Err(error @ KeysError::Exposed { .. }) => findings.push(bad("key", error.to_string(), error.hint())),
+            Err(error @ KeysError::Exposed { .. }) => {
+                findings.push(bad("key", error.to_string(), error.hint()))
+            }
             Err(error) => findings.push(warning("key", error.to_string(), error.hint())),
         }
     }

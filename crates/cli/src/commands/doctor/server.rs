@@ -41,7 +41,10 @@ async fn signed(session: &Session, server: &Server, findings: &mut Vec<Finding>)
     findings.push(good("reachable", format!("{address} answers, version {}", hello.version)));
     if hello.identity != server.identity {
         let message = format!("its identity is {}, pinned is {}", hello.identity, server.identity);
-        let fix = format!("if it was reinstalled: allod servers trust {}; otherwise someone is in its place", server.name);
+        let fix = format!(
+            "if it was reinstalled: allod servers trust {}; otherwise someone is in its place",
+            server.name
+        );
         findings.push(bad("identity", message, fix));
         return Ok(());
     }
@@ -74,11 +77,19 @@ async fn signed(session: &Session, server: &Server, findings: &mut Vec<Finding>)
 }
 
 /// The server read its clock between sending and receiving.
-fn clock(before: allod_proto::Timestamp, after: allod_proto::Timestamp, there: allod_proto::Timestamp) -> Finding {
+fn clock(
+    before: allod_proto::Timestamp,
+    after: allod_proto::Timestamp,
+    there: allod_proto::Timestamp,
+) -> Finding {
     let apart = before.since(there).max(there.since(after));
     let fix = "set the clock that is wrong; `timedatectl set-ntp true` keeps it right";
     if apart > FRESHNESS {
-        bad("clock", format!("{} apart: requests are refused beyond {} s", span(apart), FRESHNESS.as_secs()), fix)
+        bad(
+            "clock",
+            format!("{} apart: requests are refused beyond {} s", span(apart), FRESHNESS.as_secs()),
+            fix,
+        )
     } else if apart > CLOCK_NOTE {
         warning("clock", format!("{} apart", span(apart)), fix)
     } else {

@@ -8,8 +8,10 @@ use clap::Args;
 
 /// `allod keys add`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  allod keys add ana.pub --role deployer --apps blog,shop/staging --all-servers\n  \
-    allod keys add 'ssh-ed25519 AAAA… ana@laptop' --role viewer --expires 20301231")]
+#[command(
+    after_help = "Example:\n  allod keys add ana.pub --role deployer --apps blog,shop/staging --all-servers\n  \
+    allod keys add 'ssh-ed25519 AAAA… ana@laptop' --role viewer --expires 20301231"
+)]
 pub(super) struct Add {
     /// A public key file, or the key itself: kind, base64 and comment
     #[arg(value_name = "KEY")]
@@ -78,17 +80,25 @@ fn entry(add: &Add) -> Result<EnrolledKey, Failure> {
     let (kind, encoded, comment) = (words.next(), words.next(), words.next());
     let comment = add.name.as_deref().or(comment).unwrap_or_default();
     if comment.is_empty() {
-        return Err(Failure::usage("the key has no comment, so its name is missing").hint("`--name` says whose it is"));
+        return Err(Failure::usage("the key has no comment, so its name is missing")
+            .hint("`--name` says whose it is"));
     }
-    let line = format!("{} {} {} {comment}", options.join(","), kind.unwrap_or_default(), encoded.unwrap_or_default());
-    EnrolledKey::parse(&line).map_err(|why| Failure::usage(format!("such a line would authorise nobody: {why}")))
+    let line = format!(
+        "{} {} {} {comment}",
+        options.join(","),
+        kind.unwrap_or_default(),
+        encoded.unwrap_or_default()
+    );
+    EnrolledKey::parse(&line)
+        .map_err(|why| Failure::usage(format!("such a line would authorise nobody: {why}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB5Y5k6sX0pZ8GlI0nqZr7C7d9H8l8bO0vJ7y0cQw0a2 ana@laptop";
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB5Y5k6sX0pZ8GlI0nqZr7C7d9H8l8bO0vJ7y0cQw0a2 ana@laptop";
 
     fn add(key: &str) -> Add {
         Add {

@@ -13,6 +13,11 @@ pub(super) struct List {}
 /// Runs it.
 pub(super) async fn run(session: &Session, _list: &List) -> Result<(), Failure> {
     let answers =
-        ask_all(session, session.servers()?, |_, mut client| async move { Ok(client.call(KeysList {}).await?) }).await;
+        ask_all(
+            session,
+            session.servers()?,
+            |_, mut client| async move { Ok(client.call(KeysList {}).await?) },
+        )
+        .await;
     show(session, &answers, "")
 }

@@ -20,7 +20,9 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// `allod keys revoke`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  allod keys revoke ana@laptop --all-servers\n  allod keys revoke SHA256:… --server web1")]
+#[command(
+    after_help = "Example:\n  allod keys revoke ana@laptop --all-servers\n  allod keys revoke SHA256:… --server web1"
+)]
 pub(super) struct Revoke {
     /// Its fingerprint, its public key file, or the name it is enrolled under
     #[arg(value_name = "KEY")]
@@ -44,7 +46,11 @@ pub(super) async fn run(session: &Session, revoke: Revoke) -> Result<(), Failure
         if missed.is_empty() {
             break;
         }
-        session.output.note(&format!("not reached yet: {}; trying again in {} s", list(&missed), PAUSE.as_secs()));
+        session.output.note(&format!(
+            "not reached yet: {}; trying again in {} s",
+            list(&missed),
+            PAUSE.as_secs()
+        ));
         tokio::time::sleep(PAUSE).await;
         let again = attempt(session, &which, missed).await;
         answers.retain(|answer| !again.iter().any(|other| other.server.name == answer.server.name));
@@ -82,7 +88,11 @@ fn list(servers: &[Server]) -> String {
 }
 
 /// Where the key still works must not be overlooked: exit code 7 names the servers.
-fn conclude_partly(session: &Session, answers: &[Asked<KeysListReply>], missed: &[Server]) -> Result<(), Failure> {
+fn conclude_partly(
+    session: &Session,
+    answers: &[Asked<KeysListReply>],
+    missed: &[Server],
+) -> Result<(), Failure> {
     let names: Vec<_> = missed.iter().map(|server| server.name.clone()).collect();
     let shown = show(session, answers, "revoked");
     let mut failure = Failure::new(

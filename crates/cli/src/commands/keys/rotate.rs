@@ -28,7 +28,11 @@ pub(super) async fn run(session: &Session, rotate: Rotate) -> Result<(), Failure
     let new = public_key_line(&rotate.new)?;
     let servers = rotate.reach.servers(session)?;
     let names: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
-    session.confirm(&format!("Replace {} on {}? The old key stops working at once.", rotate.old, names.join(", ")))?;
+    session.confirm(&format!(
+        "Replace {} on {}? The old key stops working at once.",
+        rotate.old,
+        names.join(", ")
+    ))?;
     let answers = ask_all(session, servers, |_, mut client| {
         let (which, new) = (which.clone(), new.clone());
         async move {

@@ -38,8 +38,10 @@ impl Which {
         let found: Vec<_> = keys.keys.iter().filter(|key| key.name == *name).collect();
         match found.as_slice() {
             [key] => Ok(key.fingerprint.clone()),
-            [] => Err(Failure::new(FaultCode::NotFound, format!("no key is enrolled under the name {name:?}"))
-                .hint("`allod keys list` shows names and fingerprints")),
+            [] => {
+                Err(Failure::new(FaultCode::NotFound, format!("no key is enrolled under the name {name:?}"))
+                    .hint("`allod keys list` shows names and fingerprints"))
+            }
             several => {
                 let all: Vec<_> = several.iter().map(|key| key.fingerprint.as_str()).collect();
                 Err(Failure::usage(format!("{} keys are called {name:?}: {}", all.len(), all.join(", ")))
@@ -56,8 +58,9 @@ pub(super) fn public_key_line(text: &str) -> Result<String, Failure> {
         return Ok(text.to_owned());
     }
     let path = Path::new(text);
-    let read = std::fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("{text:?} is neither a public key nor a file of one: {error}")))?;
+    let read = std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!("{text:?} is neither a public key nor a file of one: {error}"))
+    })?;
     if read.contains("PRIVATE KEY-----") {
         return Err(Failure::usage(format!("{text} holds a private key, which stays here"))
             .hint(format!("name the public half: {text}.pub")));

@@ -20,6 +20,9 @@ pub(super) async fn run(session: &Session, cancel: Cancel) -> Result<(), Failure
     let reply = client.call(OpsCancel { operation: cancel.operation }).await.map_err(Failure::from);
     let reply = reply.map_err(|failure| failure.on(&server.name))?;
     session.output.document(&reply, |_| {
-        format!("{} of {} is asked to end; what served before still serves\n", reply.operation.id, reply.operation.app)
+        format!(
+            "{} of {} is asked to end; what served before still serves\n",
+            reply.operation.id, reply.operation.app
+        )
     })
 }

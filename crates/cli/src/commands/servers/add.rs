@@ -49,11 +49,14 @@ pub(super) async fn run(session: &Session, add: Add) -> Result<(), Failure> {
         recipient: None,
         key: session.globals.key.clone().map(|key| std::path::absolute(&key).unwrap_or(key)),
     };
-    let status = step("make a signed call", async {
-        let mut client = session.connect_to(&server, address).await?;
-        signed_status(&server, &mut client).await
-    }
-    .await)?;
+    let status = step(
+        "make a signed call",
+        async {
+            let mut client = session.connect_to(&server, address).await?;
+            signed_status(&server, &mut client).await
+        }
+        .await,
+    )?;
     server.record_key = Some(status.record_key.clone());
     server.recipient = Some(status.recipient.clone());
     step("save", save(session, &server))?;
@@ -101,7 +104,9 @@ fn compare(session: &Session, add: &Add, claims: &Claims, name: &str) -> Result<
         .hint("someone else may answer at that address; nothing was sent that could harm you")),
         None => {
             session.output.note(&format!("{name} claims the identity {}", claims.identity));
-            session.output.note("Compare it with the one that the server itself printed when it was installed.");
+            session
+                .output
+                .note("Compare it with the one that the server itself printed when it was installed.");
             session.ask_yes("Is it the same?", "--identity SHA256:…")
         }
     }

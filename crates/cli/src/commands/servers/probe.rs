@@ -2,7 +2,9 @@
 //! its claims true.
 
 use crate::{failure::Failure, inventory::Server};
-use allod_proto::{FaultCode, Fingerprint, messages::server::ServerStatus, messages::server::ServerStatusReply};
+use allod_proto::{
+    FaultCode, Fingerprint, messages::server::ServerStatus, messages::server::ServerStatusReply,
+};
 use allod_rpc::client::{self, Client};
 use std::net::{IpAddr, SocketAddr};
 
@@ -47,14 +49,18 @@ pub(super) async fn claims(address: SocketAddr) -> Result<Claims, Failure> {
     let hello = client::hello(address).await?;
     let about = client::server_info(address).await?;
     if about.identity != hello.identity {
-        let message = format!("two identities answer at {address}: {} and {}", hello.identity, about.identity);
+        let message =
+            format!("two identities answer at {address}: {} and {}", hello.identity, about.identity);
         return Err(Failure::new(FaultCode::Untrusted, message));
     }
     Ok(Claims { identity: hello.identity, name: about.name })
 }
 
 /// The signed call: what it answers is signed by the identity, so that it may be pinned.
-pub(super) async fn signed_status(server: &Server, client: &mut Client) -> Result<ServerStatusReply, Failure> {
+pub(super) async fn signed_status(
+    server: &Server,
+    client: &mut Client,
+) -> Result<ServerStatusReply, Failure> {
     let status = client.call(ServerStatus {}).await?;
     if let Some(head) = client.head() {
         client::verify_head(&server.name, &status.record_key, head)?;

@@ -21,5 +21,7 @@ pub(super) fn run(session: &Session, remove: &Remove) -> Result<(), Failure> {
         servers.retain(|known| known.name != server.name);
         Ok::<_, Failure>(())
     })?;
-    session.output.document(&serde_json::json!({ "removed": server.name }), |_| format!("{} is forgotten\n", server.name))
+    session.output.document(&serde_json::json!({ "removed": server.name }), |_| {
+        format!("{} is forgotten\n", server.name)
+    })
 }

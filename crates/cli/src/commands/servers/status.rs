@@ -59,8 +59,10 @@ fn row(answer: &Asked<ServerStatusReply>) -> Value {
 /// The tables for people.
 #[must_use]
 pub fn status_text(answers: &[Asked<ServerStatusReply>], now: Timestamp, style: Style) -> String {
-    let mut servers = Table::new(&["server", "state", "apps", "up", "disk free", "load", "record", "version"]);
-    let mut apps = Table::new(&["server", "app", "state", "release", "instances", "deployed", "by", "routes"]);
+    let mut servers =
+        Table::new(&["server", "state", "apps", "up", "disk free", "load", "record", "version"]);
+    let mut apps =
+        Table::new(&["server", "app", "state", "release", "instances", "deployed", "by", "routes"]);
     let mut notes = String::new();
     for Asked { server, outcome } in answers {
         match outcome {
@@ -137,10 +139,19 @@ fn app_row(server: &str, app: &AppStatus) -> Vec<Cell> {
         AppState::Stopped => Cell::toned(Tone::Dim, "stopped"),
         AppState::New => Cell::toned(Tone::Dim, "new"),
     };
-    let instances: Vec<_> = app.units.iter().map(|unit| {
-        let healthy = unit.instances.iter().filter(|instance| instance.state == InstanceState::Healthy).count();
-        if unit.kind == "static" { format!("{} static", unit.unit) } else { format!("{} {healthy}/{}", unit.unit, unit.wanted) }
-    }).collect();
+    let instances: Vec<_> = app
+        .units
+        .iter()
+        .map(|unit| {
+            let healthy =
+                unit.instances.iter().filter(|instance| instance.state == InstanceState::Healthy).count();
+            if unit.kind == "static" {
+                format!("{} static", unit.unit)
+            } else {
+                format!("{} {healthy}/{}", unit.unit, unit.wanted)
+            }
+        })
+        .collect();
     let release = app.release.as_ref();
     let version = release.map_or_else(
         || "-".to_owned(),

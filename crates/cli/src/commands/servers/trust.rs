@@ -30,14 +30,18 @@ pub(super) async fn run(session: &Session, trust: Trust) -> Result<(), Failure> 
     let address = step("look up the address", resolve(&pinned.address).await)?;
     let claims = step("ask who is there", claims(address).await)?;
     step("compare the identity", compare(session, &trust, &pinned, &claims.identity))?;
-    let mut server = Server { identity: claims.identity, record_key: None, recipient: None, ..pinned.clone() };
-    let (status, head) = step("make a signed call", async {
-        let mut client = session.connect_with(&server, address, Box::new(Forgetful::default())).await?;
-        let status = signed_status(&server, &mut client).await?;
-        let head = client.head().cloned();
-        Ok::<_, Failure>((status, head))
-    }
-    .await)?;
+    let mut server =
+        Server { identity: claims.identity, record_key: None, recipient: None, ..pinned.clone() };
+    let (status, head) = step(
+        "make a signed call",
+        async {
+            let mut client = session.connect_with(&server, address, Box::new(Forgetful::default())).await?;
+            let status = signed_status(&server, &mut client).await?;
+            let head = client.head().cloned();
+            Ok::<_, Failure>((status, head))
+        }
+        .await,
+    )?;
     server.record_key = Some(status.record_key);
     server.recipient = Some(status.recipient);
     step("save", save(session, &pinned, &server))?;
@@ -64,16 +68,19 @@ fn compare(session: &Session, trust: &Trust, pinned: &Server, now: &Fingerprint)
     }
     match &trust.identity {
         Some(expected) if expected == now => Ok(()),
-        Some(expected) => {
-            Err(Failure::new(FaultCode::Untrusted, format!("the server's identity is {now}, expected {expected}")))
-        }
-        None => session.ask_yes("Trust it as it is now, and forget what was seen of its record?", "--identity SHA256:…"),
+        Some(expected) => Err(Failure::new(
+            FaultCode::Untrusted,
+            format!("the server's identity is {now}, expected {expected}"),
+        )),
+        None => session
+            .ask_yes("Trust it as it is now, and forget what was seen of its record?", "--identity SHA256:…"),
     }
 }
 
 fn save(session: &Session, pinned: &Server, server: &Server) -> Result<(), Failure> {
     Inventory::change(&session.settings.config, |servers| {
-        let slot = servers.iter_mut().find(|known| known.name == server.name && known.identity == pinned.identity);
+        let slot =
+            servers.iter_mut().find(|known| known.name == server.name && known.identity == pinned.identity);
         let Some(slot) = slot else {
             return Err(Failure::new(FaultCode::Conflict, "somebody changed this server in the meantime"));
         };

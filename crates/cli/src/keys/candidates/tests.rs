@@ -34,8 +34,13 @@ fn an_agents_key_stands_in_for_its_locked_file() {
 
 #[test]
 fn the_remembered_key_comes_first() {
-    let ordered =
-        order(vec![file(1, false), file(2, false)], false, vec![held(3)], false, Some(public(2).fingerprint()));
+    let ordered = order(
+        vec![file(1, false), file(2, false)],
+        false,
+        vec![held(3)],
+        false,
+        Some(public(2).fingerprint()),
+    );
     assert_eq!(places(&ordered), ["/keys/2", "ssh-agent, 3", "/keys/1"]);
 }
 

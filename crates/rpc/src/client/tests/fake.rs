@@ -8,7 +8,9 @@ use allod_proto::{
     headers::{EPOCH, FRAME_NAMESPACE, HEAD_NAMESPACE, RECORD, REPLY_NAMESPACE, REPLY_SIGNATURE},
     record::{Head, SignedHead},
 };
-use allod_signing::{FrameFields, KeySigner, ReplyFields, RequestFields, RequestHead, Route, Signer as _, sshsig};
+use allod_signing::{
+    FrameFields, KeySigner, ReplyFields, RequestFields, RequestHead, Route, Signer as _, sshsig,
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Response, body::Incoming, service::service_fn};
@@ -170,8 +172,13 @@ fn frames(nonce: &Nonce, cuts: Vec<Cut>) -> Bytes {
             }
         };
         let payload = serde_json::to_string(&item).unwrap();
-        let fields =
-            FrameFields { nonce: &nonce, sequence: seq, before: &before, payload: &Digest::of(&payload), last };
+        let fields = FrameFields {
+            nonce: &nonce,
+            sequence: seq,
+            before: &before,
+            payload: &Digest::of(&payload),
+            last,
+        };
         let bytes = fields.bytes();
         let signature = sshsig::to_base64(&signer.sign(FRAME_NAMESPACE, &bytes).unwrap());
         let payload = shown.map_or(payload, |shown| serde_json::to_string(&shown).unwrap());
@@ -255,8 +262,8 @@ impl Fake {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = Arc::clone(&shared);
                 let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-                let serving =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let serving = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(serving);
             }
         });
@@ -285,7 +292,10 @@ impl Fake {
     }
 }
 
-async fn answer(state: Arc<Mutex<State>>, request: hyper::Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
+async fn answer(
+    state: Arc<Mutex<State>>,
+    request: hyper::Request<Incoming>,
+) -> io::Result<Response<Full<Bytes>>> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let head = RequestHead::parse(|name| parts.headers.get(name)?.to_str().ok()).ok();
@@ -300,7 +310,9 @@ async fn answer(state: Arc<Mutex<State>>, request: hyper::Request<Incoming>) -> 
     let nonce = || nonce.clone().expect("a signed request");
     match act {
         None | Some(Act::HangUp) => Err(io::ErrorKind::ConnectionReset.into()),
-        Some(Act::Raw(status, text)) => Ok(Response::builder().status(status).body(Full::new(text.into())).unwrap()),
+        Some(Act::Raw(status, text)) => {
+            Ok(Response::builder().status(status).body(Full::new(text.into())).unwrap())
+        }
         Some(Act::Hello(identity, oldest, newest)) => {
             let reply = json!({"oldest": oldest, "newest": newest, "version": "1.0.0", "identity": identity,
                 "epoch": epoch(1)});

@@ -30,7 +30,10 @@ async fn a_fault_in_an_unsigned_reply_is_not_shown() {
 #[tokio::test]
 async fn a_reply_by_another_key_is_an_impostors() {
     let error = outcome(Reply { signer: Some(key(9)), ..Reply::ok(empty_list()) }).await;
-    assert!(matches!(&error, ClientError::Impostor { got, .. } if *got == key(9).fingerprint_of()), "{error}");
+    assert!(
+        matches!(&error, ClientError::Impostor { got, .. } if *got == key(9).fingerprint_of()),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -70,7 +70,8 @@ async fn a_fault_ends_the_stream() {
 #[tokio::test]
 async fn idle_frames_are_passed_over_and_the_last_ends() {
     let idle = Cut::Frame(StreamItem::Idle {}, false);
-    let mut stream = open(vec![first(), idle, Cut::Frame(line("two"), false), Cut::Frame(StreamItem::End {}, true)]).await;
+    let mut stream =
+        open(vec![first(), idle, Cut::Frame(line("two"), false), Cut::Frame(StreamItem::End {}, true)]).await;
     assert_eq!(stream.next().await.unwrap(), Some(line("one")));
     assert_eq!(stream.next().await.unwrap(), Some(line("two")));
     assert_eq!(stream.next().await.unwrap(), None);

@@ -1,0 +1,479 @@
+//! A program that has become the agent: it speaks to a real executor on its socket and may send whatever it likes. It
+//! can't enrol a key, change a release, or write the record otherwise than by appending.
+
+use crate::{
+    cli::BINARY,
+    processes::{PATIENCE, descendants, eventually, kill_left, signal},
+    wire::{Draft, Signed, body_of, now},
+    world::fresh_folder,
+};
+use allod_proto::{
+    AppRef, Digest, Epoch, FaultCode, Fingerprint, OperationId, ReleaseId, Timestamp, UnitName,
+    executor::{Action, Answer, Ask, Attached, Begun, Done, Goal, Observation, SignedCall},
+    manifest::{EntryKind, FORMAT, Manifest, ManifestEntry, ManifestIndex},
+    messages::{
+        app::AppDeploy,
+        keys::{KeysAdd, KeysList},
+        secrets::SecretsExport,
+    },
+    operation::OperationState,
+    spec::{AppSpec, HealthSpec, ProcessSpec, ResourceSpec, UnitKind, UnitSpec},
+};
+use allod_signing::{KeySigner, PublicKey};
+use rustix::process::Signal;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::Stdio,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+/// A real executor, and the connection of somebody who has taken the agent.
+struct Taken {
+    child: std::process::Child,
+    folder: tempfile::TempDir,
+    owner: KeySigner,
+    identity: Fingerprint,
+    attached: Attached,
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    write: OwnedWriteHalf,
+    asks: u64,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let all = descendants(self.child.id());
+        signal(self.child.id(), Signal::TERM);
+        let begin = std::time::Instant::now();
+        while begin.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        signal(self.child.id(), Signal::KILL);
+        let _ = self.child.wait();
+        kill_left(&all);
+    }
+}
+
+fn app() -> AppRef {
+    "shop".parse().unwrap()
+}
+
+fn web() -> UnitName {
+    UnitName::new("web").unwrap()
+}
+
+impl Taken {
+    async fn start() -> Self {
+        let folder = fresh_folder();
+        let state = folder.path().join("s");
+        let owner = KeySigner::generate([1; 32], "ana");
+        let (line, socket) = (folder.path().join("first"), folder.path().join("x.sock"));
+        std::fs::write(&line, format!("role=owner {}\n", owner.public_openssh())).unwrap();
+        let mut command = std::process::Command::new(BINARY);
+        command.args(["executor", "--stop-apps-at-exit", "--state"]).arg(&state);
+        command.arg("--run").arg(folder.path().join("r")).arg("--listen").arg(&socket).arg("--first-owner").arg(line);
+        // It makes its own folders, but the agent's is the agent's.
+        std::fs::create_dir_all(state.join("agent")).unwrap();
+        std::fs::create_dir_all(folder.path().join("r")).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+        let mut child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let stream = eventually("the executor listens", async || {
+            assert!(matches!(child.try_wait(), Ok(None)), "{}", std::fs::read_to_string(folder.path().join("log")).unwrap());
+            UnixStream::connect(&socket).await.ok()
+        })
+        .await;
+        let (read, write) = stream.into_split();
+        let public = std::fs::read_to_string(state.join("executor/identity.pub")).unwrap();
+        let mut taken = Self {
+            child,
+            folder,
+            owner,
+            identity: PublicKey::from_openssh(public.trim()).unwrap().fingerprint().clone(),
+            attached: placeholder(),
+            lines: BufReader::new(read).lines(),
+            write,
+            asks: 0,
+        };
+        taken.attach().await;
+        taken
+    }
+
+    async fn attach(&mut self) {
+        let Ok(Done::Attached(attached)) = self.ask(Action::Attach { version: "1".to_owned() }).await.outcome else {
+            panic!("not attached")
+        };
+        self.attached = *attached;
+    }
+
+    /// Sends bytes and reads one line.
+    async fn raw(&mut self, line: &str) -> Option<Answer> {
+        self.write.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.unwrap().unwrap()?;
+        Some(serde_json::from_str(&line).unwrap())
+    }
+
+    async fn ask(&mut self, action: Action) -> Answer {
+        self.asks += 1;
+        let ask = serde_json::to_string(&Ask { id: self.asks, action }).unwrap();
+        let answer = self.raw(&ask).await.unwrap();
+        assert_eq!(answer.id, self.asks);
+        answer
+    }
+
+    async fn refused(&mut self, action: Action) -> FaultCode {
+        let shown = format!("{action:?}");
+        match self.ask(action).await.outcome {
+            Err(fault) => fault.code,
+            Ok(done) => panic!("{shown} was done: {done:?}"),
+        }
+    }
+
+    fn draft<C: allod_proto::command::Call>(&self, params: C) -> Draft {
+        Draft::new(&self.identity, &self.attached.epoch, params)
+    }
+
+    fn state(&self, name: &str) -> PathBuf {
+        self.folder.path().join("s").join(name)
+    }
+
+    fn enrolled(&self) -> String {
+        std::fs::read_to_string(self.state("executor/enrolled")).unwrap()
+    }
+
+    /// Puts a release's chunks where the agent keeps them and gives the digest to deploy.
+    fn chunks(&self, version: &str) -> Digest {
+        let folder = self.state("agent/chunks/shop/production");
+        std::fs::create_dir_all(&folder).unwrap();
+        let keep = |bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            std::fs::write(folder.join(digest.to_string()), bytes).unwrap();
+            digest
+        };
+        let script = format!("echo {version}\nexec sleep 600\n");
+        let file = EntryKind::File {
+            executable: true,
+            size: u64::try_from(script.len()).unwrap(),
+            chunks: vec![keep(script.as_bytes())],
+        };
+        let entries = vec![ManifestEntry { path: "run.sh".to_owned(), what: file }];
+        let manifest = Manifest { format: FORMAT, spec: spec(), architecture: None, version: None, entries };
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+        let size = u64::try_from(manifest.len()).unwrap();
+        let index = ManifestIndex { format: FORMAT, size, chunks: vec![keep(&manifest)] };
+        keep(&serde_json::to_vec(&index).unwrap())
+    }
+
+    /// A deploy that the owner signs.
+    async fn deploy(&mut self, version: &str) -> Begun {
+        let manifest = self.chunks(version);
+        let call = self.draft(AppDeploy { app: app(), manifest }).sign(&self.owner).call();
+        match self.ask(Action::Perform(call)).await.outcome {
+            Ok(Done::Begun(begun)) => *begun,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn lines(&mut self) -> Vec<String> {
+        match self.ask(Action::RecordRead { from: 1, limit: 1000 }).await.outcome {
+            Ok(Done::Lines(lines)) => lines.lines,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn current(&mut self) -> Option<ReleaseId> {
+        match self.ask(Action::Look {}).await.outcome {
+            Ok(Done::Looked(looked)) => looked.apps.into_iter().find(|it| it.app == app())?.current.map(|it| it.id),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn placeholder() -> Attached {
+    let nobody = allod_proto::executor::KeyFiles { enrolled: String::new(), revoked: String::new(), generation: 0 };
+    Attached {
+        epoch: Epoch::from_random([0; 16]),
+        record_key: String::new(),
+        recipient: String::new(),
+        head: allod_proto::record::SignedHead {
+            head: allod_proto::record::Head::EMPTY,
+            at: Timestamp(0),
+            signature: String::new(),
+        },
+        isolation: Vec::new(),
+        open: Vec::new(),
+        releases: PathBuf::new(),
+        keys: nobody,
+    }
+}
+
+fn spec() -> AppSpec {
+    let process = ProcessSpec {
+        start: ["sh", "run.sh"].map(str::to_owned).into(),
+        instances: 1,
+        runtime: None,
+        health: HealthSpec::Running { for_ms: 1 },
+        health_timeout_ms: 1000,
+        drain_ms: 100,
+        stop_grace_ms: 100,
+        resources: ResourceSpec::default(),
+    };
+    let unit = UnitSpec {
+        kind: UnitKind::Process(process),
+        routes: Vec::new(),
+        strip_prefix: false,
+        limits: allod_proto::routes::RouteLimits::default(),
+    };
+    AppSpec {
+        app: app(),
+        units: BTreeMap::from([(web(), unit)]),
+        vars: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        release_command: None,
+        keep_releases: 2,
+    }
+}
+
+fn start(operation: Option<OperationId>, release: &ReleaseId) -> Action {
+    Action::InstanceStart { operation, app: app(), unit: web(), release: release.clone(), address: None }
+}
+
+fn eve() -> KeySigner {
+    KeySigner::generate([66; 32], "eve")
+}
+
+fn enrol_eve() -> KeysAdd {
+    KeysAdd { line: format!("role=owner {}", eve().public_openssh()) }
+}
+
+#[tokio::test]
+async fn no_change_is_made_without_an_enrolled_callers_own_fresh_signature() {
+    let mut taken = Taken::start().await;
+    let before = taken.enrolled();
+    let signed = |draft: Draft, key: &KeySigner| draft.sign(key);
+    let good = signed(taken.draft(enrol_eve()), &taken.owner);
+
+    let unsigned = SignedCall { headers: Vec::new(), ..good.call() };
+    assert_eq!(taken.refused(Action::Perform(unsigned)).await, FaultCode::Refused);
+    let unenrolled = signed(taken.draft(enrol_eve()), &eve());
+    assert_eq!(taken.refused(Action::Perform(unenrolled.call())).await, FaultCode::Refused);
+    // A real signature of the owner under another wish, and under another name.
+    let other_body = SignedCall { body: String::from_utf8(body_of(enrol_eve())).unwrap(), ..good.call() };
+    assert_eq!(taken.refused(Action::Perform(other_body)).await, FaultCode::Refused);
+    let mut named: Signed = signed(taken.draft(enrol_eve()), &eve());
+    named.head.fingerprint = good.head.fingerprint.clone();
+    assert_eq!(taken.refused(Action::Perform(named.call())).await, FaultCode::Refused);
+    for elsewhere in [
+        Draft { path: "/chunks/a".to_owned(), ..taken.draft(enrol_eve()) },
+        Draft { method: "PUT", ..taken.draft(enrol_eve()) },
+        Draft { audience: eve_server(), ..taken.draft(enrol_eve()) },
+    ] {
+        let call = SignedCall { method: "POST".to_owned(), path: "/rpc".to_owned(), ..elsewhere.sign(&taken.owner).call() };
+        assert_eq!(taken.refused(Action::Perform(call)).await, FaultCode::Refused);
+    }
+    let old = Draft { epoch: Epoch::from_random([9; 16]), ..taken.draft(enrol_eve()) }.sign(&taken.owner);
+    assert_eq!(taken.refused(Action::Perform(old.call())).await, FaultCode::StaleEpoch);
+    let late = Draft { timestamp: now().minus(std::time::Duration::from_secs(120)), ..taken.draft(enrol_eve()) };
+    let late = late.sign(&taken.owner).call();
+    assert_eq!(taken.refused(Action::Perform(late)).await, FaultCode::Clock);
+    let read = taken.draft(KeysList {}).sign(&taken.owner).call();
+    assert_eq!(taken.refused(Action::Perform(read)).await, FaultCode::Invalid);
+    let mut headers = good.call();
+    headers.headers.extend(good.call().headers);
+    assert_eq!(taken.refused(Action::Perform(headers)).await, FaultCode::Refused);
+
+    assert_eq!(taken.enrolled(), before, "a key was enrolled");
+    let lines = taken.lines().await;
+    assert!(!lines.iter().any(|line| line.contains("\"entry\":\"intent\"")), "{lines:?}");
+
+    // The same request as the owner made it is done, once.
+    assert!(taken.ask(Action::Perform(good.call())).await.outcome.is_ok());
+    assert!(taken.enrolled().contains("eve"));
+    assert_eq!(taken.refused(Action::Perform(good.call())).await, FaultCode::Replay);
+}
+
+fn eve_server() -> Fingerprint {
+    use allod_signing::Signer as _;
+    eve().fingerprint()
+}
+
+#[tokio::test]
+async fn a_request_that_the_agent_kept_for_its_next_life_is_stale() {
+    let mut taken = Taken::start().await;
+    let kept = taken.draft(enrol_eve()).sign(&taken.owner).call();
+    let before = taken.enrolled();
+    taken.attach().await;
+    assert_eq!(taken.refused(Action::Perform(kept)).await, FaultCode::StaleEpoch);
+    assert_eq!(taken.enrolled(), before);
+}
+
+#[tokio::test]
+async fn a_key_with_less_than_the_command_needs_is_refused_here_too() {
+    let mut taken = Taken::start().await;
+    let vic = KeySigner::generate([3; 32], "vic");
+    let line = format!("role=viewer {}", vic.public_openssh());
+    let call = taken.draft(KeysAdd { line }).sign(&taken.owner).call();
+    assert!(taken.ask(Action::Perform(call)).await.outcome.is_ok());
+    let before = taken.enrolled();
+    let call = taken.draft(enrol_eve()).sign(&vic).call();
+    assert_eq!(taken.refused(Action::Perform(call)).await, FaultCode::NotAllowed);
+    let export = SecretsExport { app: app(), recipient: taken.attached.recipient.clone() };
+    let call = taken.draft(export).sign(&vic).call();
+    assert_eq!(taken.refused(Action::Perform(call)).await, FaultCode::NotAllowed);
+    assert_eq!(taken.enrolled(), before);
+    let lines = taken.lines().await;
+    assert!(lines.iter().any(|line| line.contains("not_allowed") && line.contains("\"outcome\"")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn only_a_release_that_a_caller_brought_can_run() {
+    let mut taken = Taken::start().await;
+    // Nothing was deployed: neither made-up releases nor chunks that merely lie there can be started.
+    taken.chunks("evil");
+    let made_up = ReleaseId::new("0123456789ab").unwrap();
+    assert_eq!(taken.refused(start(None, &made_up)).await, FaultCode::NotFound);
+
+    let begun = taken.deploy("v1").await;
+    let Goal::Release { release, .. } = &begun.operation.goal else { panic!("{begun:?}") };
+    let (v1, operation) = (release.id.clone(), begun.operation.id.clone());
+    assert_eq!(taken.refused(start(None, &v1)).await, FaultCode::NotAllowed, "it is not current yet");
+    let other = OperationId::of(&Digest::of("other"));
+    assert_eq!(taken.refused(start(Some(other.clone()), &v1)).await, FaultCode::NotAllowed);
+    assert_eq!(taken.refused(start(Some(operation.clone()), &made_up)).await, FaultCode::NotAllowed);
+
+    // An operation that nobody opened can't be promoted or ended, and one that was not promoted can't be done.
+    assert_eq!(taken.refused(Action::Promote { operation: other.clone() }).await, FaultCode::NotFound);
+    let finish = |operation: &OperationId, state| Action::Finish { operation: operation.clone(), state, fault: None };
+    assert_eq!(taken.refused(finish(&other, OperationState::Failed)).await, FaultCode::NotFound);
+    assert_eq!(taken.refused(finish(&operation, OperationState::Done)).await, FaultCode::Conflict);
+    assert_eq!(taken.refused(finish(&operation, OperationState::Running)).await, FaultCode::Invalid);
+    assert_eq!(taken.current().await, None);
+
+    // As it was meant to go.
+    let Ok(Done::Started { .. }) = taken.ask(start(Some(operation.clone()), &v1)).await.outcome else { panic!() };
+    assert!(taken.ask(Action::Promote { operation: operation.clone() }).await.outcome.is_ok());
+    assert!(taken.ask(finish(&operation, OperationState::Done)).await.outcome.is_ok());
+    assert_eq!(taken.current().await, Some(v1.clone()));
+    assert_eq!(taken.refused(Action::Promote { operation }).await, FaultCode::NotFound, "it has ended");
+    // No more copies than a caller asked for (twice as many while they are replaced).
+    assert!(taken.ask(start(None, &v1)).await.outcome.is_ok());
+    assert_eq!(taken.refused(start(None, &v1)).await, FaultCode::NotAllowed);
+    assert_eq!(taken.current().await, Some(v1));
+}
+
+#[tokio::test]
+async fn chunks_that_the_agent_changed_make_no_release() {
+    let mut taken = Taken::start().await;
+    let manifest = taken.chunks("v1");
+    let folder = taken.state("agent/chunks/shop/production");
+    for chunk in std::fs::read_dir(&folder).unwrap() {
+        let path = chunk.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        if text.starts_with("echo") {
+            std::fs::write(&path, text.replace("v1", "xx")).unwrap();
+        }
+    }
+    let call = taken.draft(AppDeploy { app: app(), manifest }).sign(&taken.owner).call();
+    let code = taken.refused(Action::Perform(call)).await;
+    assert_ne!(code, FaultCode::Internal, "a changed chunk is a refusal, not a defect");
+    assert_eq!(taken.current().await, None);
+    assert!(!taken.state("releases/shop/production").exists() || is_empty(taken.state("releases/shop/production")));
+}
+
+fn is_empty(folder: PathBuf) -> bool {
+    std::fs::read_dir(folder).unwrap().next().is_none()
+}
+
+#[tokio::test]
+async fn the_record_can_only_grow() {
+    let mut taken = Taken::start().await;
+    let call = taken.draft(enrol_eve()).sign(&taken.owner).call();
+    assert!(taken.ask(Action::Perform(call)).await.outcome.is_ok());
+    let before = taken.lines().await;
+    // There is no such ask as one that edits, cuts or closes the record.
+    for line in [
+        r#"{"id":1,"action":{"record_write":{"seq":1,"line":"x"}}}"#,
+        r#"{"id":1,"action":{"record_truncate":{"to":1}}}"#,
+        r#"{"id":1,"action":{"keys_write":{"enrolled":""}}}"#,
+        r#"{"id":1,"action":{"look":{"x":1}}}"#,
+        "nonsense",
+    ] {
+        let answer = taken.raw(line).await.unwrap();
+        assert_eq!(answer.outcome.unwrap_err().code, FaultCode::Malformed, "{line}");
+        // What makes no sense costs the connection.
+        let socket = taken.folder.path().join("x.sock");
+        let (read, write) = UnixStream::connect(socket).await.unwrap().into_split();
+        (taken.lines, taken.write) = (BufReader::new(read).lines(), write);
+        taken.attach().await;
+    }
+    // A lie about what was read is appended as what the agent says of reads, and as nothing else.
+    let lie = Observation::Read {
+        request: "r".to_owned(),
+        key: None,
+        name: "ana\n{\"entry\":\"intent\"}".to_owned(),
+        role: allod_proto::Role::Owner,
+        door: "rpc".to_owned(),
+        source: None,
+        command: "keys.add".to_owned(),
+        app: None,
+        code: None,
+        took_ms: 0,
+    };
+    assert!(taken.ask(Action::Observe(vec![lie])).await.outcome.is_ok());
+    let after = eventually("the lie is written", async || {
+        let lines = taken.lines().await;
+        lines.iter().any(|line| line.contains("\"entry\":\"read\"")).then_some(lines)
+    })
+    .await;
+    assert_eq!(after[..before.len()], before[..]);
+    let intents = |lines: &[String]| lines.iter().filter(|line| line.contains("\"entry\":\"intent\"")).count();
+    assert_eq!(intents(&after), intents(&before));
+    let Ok(Done::Verified(verified)) = taken.ask(Action::RecordVerify {}).await.outcome else { panic!() };
+    assert_eq!(verified.found, None);
+}
+
+#[tokio::test]
+async fn files_outside_an_apps_logs_are_out_of_reach() {
+    let mut taken = Taken::start().await;
+    let begun = taken.deploy("v1").await;
+    let finish =
+        Action::Finish { operation: begun.operation.id.clone(), state: OperationState::Failed, fault: None };
+    assert!(taken.ask(finish).await.outcome.is_ok());
+    let logs = taken.state("logs/shop/production");
+    std::fs::create_dir_all(&logs).unwrap();
+    // An app may put anything into its own folder of logs, also a link with the right name.
+    let link = "web-0011aabb.0123456789ab.log";
+    std::os::unix::fs::symlink(taken.state("executor/record.key"), logs.join(link)).unwrap();
+    for file in [
+        "../../../executor/record.key",
+        "../../../executor/enrolled",
+        "/etc/passwd",
+        "..",
+        "",
+        "web-0011aabb.0123456789ab.log/../../../executor/enrolled",
+        "a\0b.0123456789ab.log",
+        link,
+    ] {
+        let ask = Action::LogRead { app: app(), file: file.to_owned(), offset: 0, limit: 1000 };
+        let answer = taken.ask(ask).await;
+        let fault = answer.outcome.expect_err(file);
+        assert!(!fault.message.contains("PRIVATE KEY"), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_attach() {
+    let taken = Taken::start().await;
+    let (read, mut write) = UnixStream::connect(taken.folder.path().join("x.sock")).await.unwrap().into_split();
+    let ask = serde_json::to_string(&Ask { id: 7, action: Action::Keys {} }).unwrap();
+    write.write_all(format!("{ask}\n").as_bytes()).await.unwrap();
+    let line = BufReader::new(read).lines().next_line().await.unwrap().unwrap();
+    let answer: Answer = serde_json::from_str(&line).unwrap();
+    assert_eq!(answer.outcome.unwrap_err().code, FaultCode::Malformed);
+}

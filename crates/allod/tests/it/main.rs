@@ -1,0 +1,20 @@
+//! The real binary from end to end on loopback: every program as its own process, everything asked of it through the
+//! command line or the signed door, attacks included. Nothing outlives its test.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "what fails in a helper fails its test, and the tests start real programs"
+)]
+
+mod app;
+mod cli;
+mod door;
+mod executor;
+mod load;
+mod processes;
+mod visitor;
+mod wire;
+mod world;

@@ -1,0 +1,240 @@
+//! One server with a hub of its own: `allod up` in a fresh folder, and the people who know it. Dropping it ends every
+//! process that it began.
+
+use crate::{
+    app::App,
+    cli::{BINARY, Cli, Output},
+    processes::{PATIENCE, descendants, eventually, kill_left, signal},
+};
+use allod_proto::Fingerprint;
+use allod_signing::KeySigner;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// What `allod up` has said so far.
+type Events = Arc<Mutex<Vec<Value>>>;
+
+pub(crate) struct World {
+    up: Child,
+    events: Events,
+    pub(crate) ready: Value,
+    pub(crate) state: PathBuf,
+    pub(crate) management: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) identity: Fingerprint,
+    /// The owner.
+    pub(crate) cli: Cli,
+    folder: tempfile::TempDir,
+}
+
+/// A fresh folder that programs with users of their own can pass through.
+pub(crate) fn fresh_folder() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("allod-it-").tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+impl World {
+    /// A server that is ready.
+    pub(crate) async fn up() -> Self {
+        Self::up_in(fresh_folder()).await
+    }
+
+    /// The same in a folder that may have been used before.
+    pub(crate) async fn up_in(folder: tempfile::TempDir) -> Self {
+        let state = folder.path().join("s");
+        let (up, events) = start(&state);
+        let begin = Instant::now();
+        let ready = loop {
+            let found = events.lock().unwrap().iter().find(|event| event["event"] == "ready").cloned();
+            let ended = events.lock().unwrap().iter().find(|event| event["ok"] == false).cloned();
+            if let Some(ready) = found {
+                break ready;
+            }
+            if ended.is_some() || begin.elapsed() > PATIENCE * 2 {
+                kill_left(&descendants(up.id()));
+                signal(up.id(), Signal::KILL);
+                panic!("`allod up` is not ready: {ended:?}\n{}", logs(&state));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let text = |name: &str| ready[name].as_str().unwrap().to_owned();
+        Self {
+            up,
+            events,
+            state,
+            management: text("management").parse().unwrap(),
+            http: text("http").trim_start_matches("http://").trim_end_matches('/').parse().unwrap(),
+            identity: text("identity").parse().unwrap(),
+            cli: Cli { home: text("home").into() },
+            ready,
+            folder,
+        }
+    }
+
+    /// Runs `allod --json --yes …` as the owner.
+    pub(crate) async fn allod(&self, words: &[&str]) -> Output {
+        self.cli.run(words).await
+    }
+
+    /// Somebody else with a home of their own and this key, who knows the server.
+    pub(crate) fn person(&self, name: &str, key: &KeySigner) -> Cli {
+        let home = self.folder.path().join(format!("home-{name}"));
+        std::fs::create_dir_all(&home).unwrap();
+        let file = home.join("key");
+        std::fs::write(&file, key.to_openssh().as_bytes()).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let inventory = std::fs::read_to_string(self.cli.home.join("servers.toml")).unwrap();
+        let owner = self.ready["key"].as_str().unwrap();
+        assert!(inventory.contains(owner), "{inventory}");
+        let inventory = inventory.replace(owner, &file.to_string_lossy());
+        std::fs::write(home.join("servers.toml"), inventory).unwrap();
+        Cli { home }
+    }
+
+    /// Enrols a fresh key with these flags, such as `--role viewer`.
+    pub(crate) async fn enrol(&self, name: &str, seed: u8, flags: &[&str]) -> KeySigner {
+        let key = KeySigner::generate([seed; 32], name);
+        let line = key.public_openssh();
+        self.allod(&[&["keys", "add", &line], flags].concat()).await.ok();
+        key
+    }
+
+    /// The owner's key.
+    pub(crate) fn owner(&self) -> KeySigner {
+        let text = std::fs::read_to_string(self.ready["key"].as_str().unwrap()).unwrap();
+        KeySigner::from_openssh(&text, None).unwrap()
+    }
+
+    /// A folder for an app.
+    pub(crate) fn app(&self, name: &str) -> App {
+        App::new(&self.folder.path().join("apps").join(name), &self.state.join("bin/allod"), name)
+    }
+
+    /// Which process a program is now.
+    pub(crate) fn pid(&self, program: &str) -> u32 {
+        let events = self.events.lock().unwrap();
+        let started = events.iter().rev().find(|event| event["event"] == "started" && event["program"] == program);
+        let pid = started.map_or(&self.ready["pids"][program], |event| &event["pid"]);
+        u32::try_from(pid.as_u64().unwrap()).unwrap()
+    }
+
+    /// Kills a program with SIGKILL; it is started again by itself.
+    pub(crate) fn kill(&self, program: &str) -> u32 {
+        let pid = self.pid(program);
+        signal(pid, Signal::KILL);
+        pid
+    }
+
+    /// Waits until another process is the program.
+    pub(crate) async fn is_back(&self, program: &str, before: u32) -> u32 {
+        eventually(&format!("{program} is started again"), async || {
+            Some(self.pid(program)).filter(|pid| *pid != before)
+        })
+        .await
+    }
+
+    /// Everything that `up` began.
+    pub(crate) fn processes(&self) -> std::collections::BTreeSet<u32> {
+        descendants(self.up.id())
+    }
+
+    /// What all programs have logged.
+    pub(crate) fn logs(&self) -> String {
+        logs(&self.state)
+    }
+
+    /// The process of `allod up`.
+    pub(crate) fn up_pid(&self) -> u32 {
+        self.up.id()
+    }
+
+    /// Ends it as Ctrl-C does and says with which code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        signal(self.up.id(), Signal::INT);
+        let begin = Instant::now();
+        while begin.elapsed() < PATIENCE {
+            if let Some(status) = self.up.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
+    /// Ends it and gives the folder back, to begin again in it.
+    pub(crate) fn down(mut self) -> tempfile::TempDir {
+        assert_eq!(self.stop(), Some(0), "{}", self.logs());
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let mut all = self.processes();
+        if !matches!(self.up.try_wait(), Ok(Some(_))) {
+            let ended = self.stop();
+            if ended.is_none() {
+                all.extend(self.processes());
+                all.insert(self.up.id());
+            }
+        }
+        let left = kill_left(&all);
+        let _ = self.up.wait();
+        make_removable(self.folder.path());
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        } else {
+            assert!(left.is_empty(), "`allod up` left processes behind: {left:?}");
+        }
+    }
+}
+
+/// Releases are read-only, which keeps an ordinary user from removing them.
+fn make_removable(folder: &Path) {
+    let Ok(facts) = std::fs::symlink_metadata(folder) else { return };
+    if !facts.is_dir() {
+        return;
+    }
+    let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        make_removable(&entry.path());
+    }
+}
+
+fn start(state: &Path) -> (Child, Events) {
+    let home = state.with_extension("home");
+    std::fs::create_dir_all(&home).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["up", "--json", "--state"]).arg(state).env_clear();
+    command.env("HOME", &home).env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut up = command.spawn().unwrap();
+    let events = Events::default();
+    let (stdout, into) = (up.stdout.take().unwrap(), Arc::clone(&events));
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            into.lock().unwrap().push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+        }
+    });
+    (up, events)
+}
+
+fn logs(state: &Path) -> String {
+    let mut text = String::new();
+    for program in ["executor", "agent", "proxy", "hub"] {
+        let log = std::fs::read_to_string(state.join(format!("logs-programs/{program}.log"))).unwrap_or_default();
+        let from = log.len().saturating_sub(4000);
+        text.push_str(&format!("--- {program}\n{}\n", log.get(from..).unwrap_or(&log)));
+    }
+    text
+}
