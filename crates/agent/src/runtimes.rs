@@ -3,31 +3,32 @@
 
 use allod_proto::{messages::app::Obstacle, spec::RuntimeSpec};
 use std::{
+    io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
-use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
 
 /// Where apps find programs; the same as the executor gives them.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of what it tells is read.
-const ANSWER: u64 = 4096;
+const ANSWER: usize = 4096;
 /// The longest name of a runtime.
 const NAME: usize = 64;
 
-/// The version of the runtime that is here.
+/// The version of the runtime that is here. Blocking, for as long as [`PATIENCE`].
 ///
 /// # Errors
 /// An [`Obstacle`] about `runtime`: it is not here, does not answer, or has another version.
-pub(crate) async fn check(runtime: &RuntimeSpec) -> Result<String, Obstacle> {
-    check_in(runtime, SEARCH_PATH, PATIENCE).await
+pub(crate) fn check(runtime: &RuntimeSpec) -> Result<String, Obstacle> {
+    check_in(runtime, SEARCH_PATH, PATIENCE)
 }
 
-async fn check_in(runtime: &RuntimeSpec, search: &str, patience: Duration) -> Result<String, Obstacle> {
+fn check_in(runtime: &RuntimeSpec, search: &str, patience: Duration) -> Result<String, Obstacle> {
     let name = &runtime.name;
     if !is_name(name) {
         return Err(obstacle("the runtime's name is not that of a program".to_owned(), "write it like node@22"));
@@ -36,7 +37,7 @@ async fn check_in(runtime: &RuntimeSpec, search: &str, patience: Duration) -> Re
     let Some(program) = find(name, search) else {
         return Err(obstacle(format!("{name} is not on this server (looked in {search})"), &fix));
     };
-    let said = match ask(&program, search, patience).await {
+    let said = match ask(&program, search, patience) {
         Ok(said) => said,
         Err(why) => return Err(obstacle(format!("{} does not tell its version: {why}", program.display()), &fix)),
     };
@@ -70,7 +71,8 @@ fn find(name: &str, search: &str) -> Option<PathBuf> {
 }
 
 /// What the program says of itself. It gets nothing of the agent's environment, and is killed when it takes too long.
-async fn ask(program: &Path, search: &str, patience: Duration) -> Result<String, String> {
+#[expect(clippy::disallowed_methods, reason = "asking a runtime for its version is the one program the agent runs")]
+fn ask(program: &Path, search: &str, patience: Duration) -> Result<String, String> {
     let mut child = Command::new(program)
         .arg("--version")
         .env_clear()
@@ -79,22 +81,39 @@ async fn ask(program: &Path, search: &str, patience: Duration) -> Result<String,
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .map_err(|error| error.to_string())?;
-    let stdout = child.stdout.take().ok_or("it has no output")?;
-    let mut said = Vec::new();
-    let reading = async {
-        // It may say more than is read; then it ends by itself, or with this.
-        stdout.take(ANSWER).read_to_end(&mut said).await?;
-        child.wait().await
-    };
-    match timeout(patience, reading).await {
-        Ok(Ok(status)) if status.success() => Ok(String::from_utf8_lossy(&said).into_owned()),
-        Ok(Ok(status)) => Err(status.to_string()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("it took longer than {patience:?}")),
+    let mut stdout = child.stdout.take().ok_or("it has no output")?;
+    match wait(&mut child, patience) {
+        Some(status) if status.success() => {
+            let mut said = vec![0; ANSWER];
+            // Without waiting: a child of its own may hold the pipe open for ever.
+            rustix::io::ioctl_fionbio(&stdout, true).map_err(|error| error.to_string())?;
+            let size = stdout.read(&mut said).map_err(|error| error.to_string())?;
+            said.truncate(size);
+            Ok(String::from_utf8_lossy(&said).into_owned())
+        }
+        Some(status) => Err(status.to_string()),
+        None => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(format!("it took longer than {patience:?}"))
+        }
     }
+}
+
+/// How a program ended, if it did in time. One that prints more than a pipe holds does not.
+fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    while begun.elapsed() < patience {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        thread::sleep(pause);
+        pause = pause.saturating_mul(2).min(Duration::from_millis(50));
+    }
+    None
 }
 
 /// The first word that looks like a version: `v22.3.1`, `3.12.4`, `go1.22`.
@@ -149,17 +168,17 @@ mod tests {
         (folder, search)
     }
 
-    #[tokio::test]
-    async fn a_name_that_leads_out_of_the_search_path_is_refused() {
+    #[test]
+    fn a_name_that_leads_out_of_the_search_path_is_refused() {
         for name in ["", "../bin/sh", "/bin/sh", "-c", ".", "..", "a b", "no\nde", &"a".repeat(65)] {
-            let obstacle = check(&runtime(name, "1")).await.unwrap_err();
+            let obstacle = check(&runtime(name, "1")).unwrap_err();
             assert!(obstacle.message.contains("not that of a program"), "{name:?}: {obstacle:?}");
         }
     }
 
-    #[tokio::test]
-    async fn what_is_missing_fails_hangs_or_says_nothing_is_an_obstacle_with_a_fix() {
-        let missing = check(&runtime("no-such-runtime", "1")).await.unwrap_err();
+    #[test]
+    fn what_is_missing_fails_hangs_or_says_nothing_is_an_obstacle_with_a_fix() {
+        let missing = check(&runtime("no-such-runtime", "1")).unwrap_err();
         assert!(missing.message.contains("not on this server") && missing.fix.is_some(), "{missing:?}");
         for (text, reason) in [
             ("#!/bin/sh\nexit 3\n", "exit status: 3"),
@@ -169,21 +188,21 @@ mod tests {
         ] {
             let (_folder, search) = with_program("node", text);
             let short = Duration::from_millis(300);
-            let obstacle = check_in(&runtime("node", "22"), &search, short).await.unwrap_err();
+            let obstacle = check_in(&runtime("node", "22"), &search, short).unwrap_err();
             assert!(obstacle.message.contains(reason), "{obstacle:?}");
             assert!(obstacle.fix.unwrap().contains("apt install nodejs"));
         }
     }
 
-    #[tokio::test]
-    async fn the_version_must_begin_as_wanted_and_end_a_number_there() {
+    #[test]
+    fn the_version_must_begin_as_wanted_and_end_a_number_there() {
         let (_folder, search) = with_program("node", "#!/bin/sh\necho v22.3.1\necho more\n");
-        let check = async |version: &str| check_in(&runtime("node", version), &search, Duration::from_secs(20)).await;
+        let check = |version: &str| check_in(&runtime("node", version), &search, Duration::from_secs(20));
         for good in ["22", "v22", "22.3", "22.3.1"] {
-            assert_eq!(check(good).await.unwrap(), "22.3.1");
+            assert_eq!(check(good).unwrap(), "22.3.1");
         }
         for bad in ["2", "20", "22.30", "22.3.1.1", "222"] {
-            let obstacle = check(bad).await.unwrap_err();
+            let obstacle = check(bad).unwrap_err();
             assert!(obstacle.message.contains(bad) && obstacle.message.contains("22.3.1"), "{obstacle:?}");
         }
     }

@@ -1,6 +1,9 @@
 //! The command line: global flags, and one variant a command. Each command's own flags stand in its file.
 
-use crate::commands::{audit, can, completions, doctor, keys, ops, servers};
+use crate::commands::{
+    app, audit, can, completions, deploy, doctor, init, keys, logs, ops, releases, restart, rollback, scale, secrets,
+    servers, start, status, stop,
+};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 use std::path::PathBuf;
@@ -55,6 +58,30 @@ pub struct Globals {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Look at this folder and write a commented allod.toml
+    Init(init::Init),
+    /// Bring what is in this folder to its servers, without dropping a request
+    Deploy(deploy::Deploy),
+    /// How an app stands on its servers; outside an app's folder, all apps on all servers
+    Status(status::Status),
+    /// An app's lines, from all its servers in the order of time
+    Logs(logs::Logs),
+    /// Back to the release that served before
+    Rollback(rollback::Rollback),
+    /// The releases there are to roll back to
+    Releases(releases::Releases),
+    /// Run this many copies of a unit
+    Scale(scale::Scale),
+    /// Bring a stopped app back
+    Start(start::Start),
+    /// Stop an app until `allod start`; its routes answer 503
+    Stop(stop::Stop),
+    /// Replace every copy by rolling, with the newest secrets
+    Restart(restart::Restart),
+    /// An app's secrets: set, list, rm, import, export
+    Secrets(secrets::Secrets),
+    /// An app as a whole: remove
+    App(app::App),
     /// The servers you know: add, list, remove, status, trust
     Servers(servers::Servers),
     /// Who may call a server: list, add, revoke, rotate

@@ -2,7 +2,10 @@
 
 use crate::{
     arguments::{Arguments, Verb},
-    commands::{audit, can, completions, doctor, keys, ops, servers},
+    commands::{
+        app, audit, can, completions, deploy, doctor, init, keys, logs, ops, releases, restart, rollback, scale, secrets,
+        servers, start, status, stop,
+    },
     failure::Failure,
     output::{Output, Surroundings},
     session::Session,
@@ -66,6 +69,18 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 /// [`Failure`] when it does not end well.
 pub async fn dispatch(session: &Session, command: Verb) -> Result<(), Failure> {
     match command {
+        Verb::Init(init) => init::run(session, &init),
+        Verb::Deploy(deploy) => deploy::run(session, deploy).await,
+        Verb::Status(status) => status::run(session, status).await,
+        Verb::Logs(logs) => logs::run(session, logs).await,
+        Verb::Rollback(rollback) => rollback::run(session, rollback).await,
+        Verb::Releases(releases) => releases::run(session, releases).await,
+        Verb::Scale(scale) => scale::run(session, scale).await,
+        Verb::Start(start) => start::run(session, start).await,
+        Verb::Stop(stop) => stop::run(session, stop).await,
+        Verb::Restart(restart) => restart::run(session, restart).await,
+        Verb::Secrets(secrets) => secrets::run(session, secrets).await,
+        Verb::App(app) => app::run(session, app).await,
         Verb::Servers(servers) => servers::run(session, servers).await,
         Verb::Keys(keys) => keys::run(session, keys).await,
         Verb::Can(can) => can::run(session, can).await,

@@ -1,6 +1,8 @@
 //! The folder of an app to deploy: the example app of the binary, run through a one-line script so that a deploy sends
 //! hundreds of bytes and not the whole debug binary.
 
+use crate::{cli::Output, world::World};
+use serde_json::Value;
 use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
@@ -62,6 +64,38 @@ impl App {
         std::fs::write(self.folder.join("run.sh"), script).unwrap();
         std::fs::write(self.folder.join("page.txt"), format!("{version}\n")).unwrap();
         self.write_document(&self.document());
+    }
+
+    /// Writes it and deploys it as the owner.
+    pub(crate) async fn deploy(&self, world: &World, version: &str) -> Output {
+        self.write(version);
+        self.run(world, &["deploy"]).await
+    }
+
+    /// Runs `allod --json --yes …` in its folder as the owner.
+    pub(crate) async fn run(&self, world: &World, words: &[&str]) -> Output {
+        world.cli.run_in(&self.folder, words).await
+    }
+
+    /// Runs `allod …` in its folder as the owner, as a person would see it.
+    pub(crate) async fn plain(&self, world: &World, words: &[&str]) -> Output {
+        world.cli.plain_in(&self.folder, words).await
+    }
+
+    /// How the server says that it stands.
+    pub(crate) async fn status(&self, world: &World) -> Value {
+        let document = world.allod(&["servers", "status"]).await.ok().json();
+        let apps = document["servers"][0]["status"]["apps"].as_array().unwrap().clone();
+        let name = format!("{}/production", self.name);
+        apps.into_iter().find(|app| app["app"] == name).unwrap_or_else(|| panic!("no {name} in {document}"))
+    }
+
+    /// The processes of its healthy copies.
+    pub(crate) async fn pids(&self, world: &World) -> Vec<u32> {
+        let status = self.status(world).await;
+        let instances = status["units"][0]["instances"].as_array().unwrap();
+        let running = instances.iter().filter(|instance| instance["exit"].is_null());
+        running.map(|instance| u32::try_from(instance["pid"].as_u64().unwrap()).unwrap()).collect()
     }
 
     /// Writes just the document.

@@ -11,10 +11,14 @@
 
 mod app;
 mod cli;
+mod crash;
+mod deploy;
 mod door;
 mod executor;
 mod load;
+mod operations;
 mod processes;
+mod secrets;
 mod visitor;
 mod wire;
 mod world;

@@ -120,6 +120,29 @@ impl World {
         App::new(&self.folder.path().join("apps").join(name), &self.state.join("bin/allod"), name)
     }
 
+    /// Operations, newest first.
+    pub(crate) async fn operations(&self) -> Vec<Value> {
+        let document = self.allod(&["ops", "list"]).await.ok().json();
+        document["servers"][0]["operations"].as_array().unwrap().clone()
+    }
+
+    /// Waits until an operation runs.
+    pub(crate) async fn is_busy(&self) -> Value {
+        eventually("an operation runs", async || {
+            self.operations().await.into_iter().find(|operation| operation["state"] == "running")
+        })
+        .await
+    }
+
+    /// Waits until no operation runs; the server may be starting again meanwhile.
+    pub(crate) async fn is_idle(&self) {
+        eventually("no operation runs", async || {
+            let output = self.allod(&["ops", "list"]).await;
+            (output.code == 0 && !output.stdout.contains("\"state\":\"running\"")).then_some(())
+        })
+        .await;
+    }
+
     /// Which process a program is now.
     pub(crate) fn pid(&self, program: &str) -> u32 {
         let events = self.events.lock().unwrap();

@@ -3,6 +3,7 @@
 mod add;
 mod list;
 mod probe;
+mod prune;
 mod remove;
 mod status;
 mod trust;
@@ -29,6 +30,8 @@ enum Verb {
     Add(add::Add),
     /// The servers you know, and what is pinned of each
     List(list::List),
+    /// Remove releases and chunks that nobody needs; what can be rolled back to stays
+    Prune(prune::Prune),
     /// Forget a server; nothing happens on it
     Remove(remove::Remove),
     /// How all servers stand; needs no project folder
@@ -45,6 +48,7 @@ pub async fn run(session: &Session, servers: Servers) -> Result<(), Failure> {
     match servers.verb {
         Verb::Add(add) => add::run(session, add).await,
         Verb::List(list) => list::run(session, &list),
+        Verb::Prune(prune) => prune::run(session, &prune).await,
         Verb::Remove(remove) => remove::run(session, &remove),
         Verb::Status(status) => status::run(session, &status).await,
         Verb::Trust(trust) => trust::run(session, trust).await,

@@ -61,7 +61,20 @@ impl Client {
         &self,
         words: impl IntoIterator<Item = W>,
     ) -> Result<Ran, Failure> {
+        self.run_in(&self.home, words).await
+    }
+
+    /// The same in a folder.
+    ///
+    /// # Errors
+    /// As [`Client::run`].
+    pub(super) async fn run_in<W: AsRef<OsStr>>(
+        &self,
+        folder: &Path,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Ran, Failure> {
         let mut command = self.command();
+        command.current_dir(folder);
         command.args(["--json", "--yes"]).args(words);
         let running = tokio::process::Command::from(command).kill_on_drop(true).output();
         let output = tokio::time::timeout(PATIENCE, running)

@@ -80,7 +80,7 @@ async fn nobody_at_the_address_is_unreachable_at_once() {
 
 #[tokio::test]
 async fn one_round_trip_is_enough_when_the_epoch_is_known() {
-    let fake = Fake::serve([Act::Reply(Reply::ok(empty_list()))]).await;
+    let fake = Fake::serve([Act::from(Reply::ok(empty_list()))]).await;
     let mut memory = Forgetful::default();
     memory.learn(&fake::identity().fingerprint(), &fake::epoch(1), &fake::signed_head(head(1)));
     let mut client = Client::connect(fake.peer(), Arc::new(key(1)), Box::new(memory)).await.unwrap();
@@ -92,17 +92,17 @@ async fn one_round_trip_is_enough_when_the_epoch_is_known() {
 #[tokio::test]
 async fn a_stale_epoch_is_replaced_once_and_only_from_a_signed_reply() {
     let stale = || Reply::fault(Fault::new(FaultCode::StaleEpoch, "restarted")).epoch(fake::epoch(2));
-    let fake = Fake::serve([fake::hello(), Act::Reply(stale()), Act::Reply(stale())]).await;
+    let fake = Fake::serve([fake::hello(), Act::from(stale()), Act::from(stale())]).await;
     let error = list(&mut client(&fake).await).await.unwrap_err();
     assert!(matches!(error, ClientError::Fault(fault) if fault.code == FaultCode::StaleEpoch));
     assert_eq!(fake.epochs(), [fake::epoch(1), fake::epoch(2)]);
 
-    let fake = Fake::serve([fake::hello(), Act::Reply(stale().unsigned())]).await;
+    let fake = Fake::serve([fake::hello(), Act::from(stale().unsigned())]).await;
     let error = list(&mut client(&fake).await).await.unwrap_err();
     assert!(matches!(error, ClientError::NoKeyAccepted { signed: false, .. }), "{error}");
 
     let ok = Reply::ok(empty_list()).epoch(fake::epoch(2));
-    let fake = Fake::serve([fake::hello(), Act::Reply(stale()), Act::Reply(ok)]).await;
+    let fake = Fake::serve([fake::hello(), Act::from(stale()), Act::from(ok)]).await;
     list(&mut client(&fake).await).await.unwrap();
     let requests = fake.requests();
     assert_eq!(requests[1].id(), requests[2].id());
@@ -135,7 +135,7 @@ async fn the_servers_clock_is_taken_once_and_said() {
     };
     let memory = Listening::default();
     let notices = Arc::clone(&memory.1);
-    let fake = Fake::serve([fake::hello(), Act::Reply(skewed()), Act::Reply(skewed())]).await;
+    let fake = Fake::serve([fake::hello(), Act::from(skewed()), Act::from(skewed())]).await;
     let client = Client::connect(fake.peer(), Arc::new(key(1)), Box::new(memory)).await.unwrap();
     let error = list(&mut client.with_clock(Arc::new(|| Timestamp(1_000_000)))).await.unwrap_err();
     assert_eq!(error.code(), FaultCode::Clock);
@@ -165,7 +165,7 @@ async fn client_with_keys(fake: &Fake, seeds: &[u8]) -> (Client, Arc<Mutex<Vec<F
 }
 
 fn refused() -> Act {
-    Act::Reply(Reply::fault(Fault::new(FaultCode::Refused, "no")).unsigned())
+    Act::from(Reply::fault(Fault::new(FaultCode::Refused, "no")).unsigned())
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn without_any_key_nothing_is_sent_signed() {
 
 #[tokio::test]
 async fn another_key_is_tried_only_until_one_was_accepted() {
-    let ok = || Act::Reply(Reply::ok(empty_list()));
+    let ok = || Act::from(Reply::ok(empty_list()));
     let fake = Fake::serve([fake::hello(), refused(), ok(), refused()]).await;
     let (mut client, accepted) = client_with_keys(&fake, &[1, 2, 3]).await;
     list(&mut client).await.unwrap();
@@ -202,7 +202,7 @@ async fn another_key_is_tried_only_until_one_was_accepted() {
 #[tokio::test]
 async fn a_refusal_for_what_the_key_may_do_is_given_as_it_is() {
     let not_allowed = Fault::new(FaultCode::NotAllowed, "no").hint("ask").request("r");
-    let fake = Fake::serve([fake::hello(), Act::Reply(Reply::fault(not_allowed.clone()))]).await;
+    let fake = Fake::serve([fake::hello(), Act::from(Reply::fault(not_allowed.clone()))]).await;
     let (mut client, accepted) = client_with_keys(&fake, &[1, 2]).await;
     assert_eq!(list(&mut client).await.unwrap_err(), ClientError::Fault(not_allowed));
     assert_eq!(accepted.lock().unwrap().len(), 1);
@@ -225,7 +225,7 @@ async fn a_reply_that_never_comes_is_asked_for_three_more_times() {
 async fn a_lost_reply_is_asked_for_with_the_same_id_and_another_nonce() {
     let summary = json!({"operation": {"id": "op-0123456789ab", "app": "blog/production", "command": "app.deploy",
         "by": "ana", "started_at": 1, "state": "running"}});
-    let fake = Fake::serve([fake::hello(), Act::HangUp, Act::Reply(Reply::ok(summary))]).await;
+    let fake = Fake::serve([fake::hello(), Act::HangUp, Act::from(Reply::ok(summary))]).await;
     client(&fake).await.call(cancel()).await.unwrap();
     let requests = fake.requests();
     assert_eq!(requests[1].id(), requests[2].id());
@@ -237,7 +237,7 @@ async fn a_chunk_that_was_taken_for_another_is_an_error() {
     let (bytes, other) = (Bytes::from_static(b"hello"), Digest::of("other"));
     let digest = Digest::of(&bytes);
     let app: AppRef = "blog/staging".parse().unwrap();
-    let took = |chunk: Digest| Act::Reply(Reply::ok(json!({"chunk": chunk})));
+    let took = |chunk: Digest| Act::from(Reply::ok(json!({"chunk": chunk})));
     let fake = Fake::serve([fake::hello(), took(other), took(digest)]).await;
     let mut client = client(&fake).await;
     assert!(client.put_chunk(&app, &digest, bytes.clone()).await.is_err());

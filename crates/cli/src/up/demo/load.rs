@@ -1,8 +1,9 @@
 //! Visitors who keep coming while something is done, and who remember every request that failed.
 
-use super::raw;
+use super::raw::{self, Answer};
 use std::{
     collections::BTreeMap,
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,6 +13,7 @@ use std::{
 use tokio::task::JoinSet;
 
 const VISITORS: usize = 4;
+const REASONS: usize = 5;
 
 /// What the visitors met with.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,27 @@ pub(super) struct Visits {
     pub(super) reasons: Vec<String>,
     /// Answers by version.
     pub(super) versions: BTreeMap<String, u64>,
+}
+
+impl Visits {
+    fn count(&mut self, answer: io::Result<Answer>) {
+        match answer {
+            Ok(answer) if answer.status == 200 => {
+                self.answered += 1;
+                let version = answer.header("x-version").unwrap_or("none").to_owned();
+                *self.versions.entry(version).or_default() += 1;
+            }
+            other => {
+                self.failed += 1;
+                if self.reasons.len() < REASONS {
+                    self.reasons.push(match other {
+                        Ok(answer) => format!("status {}", answer.status),
+                        Err(error) => error.to_string(),
+                    });
+                }
+            }
+        }
+    }
 }
 
 /// Visitors of the proxy's port.
@@ -54,24 +77,7 @@ impl Load {
 async fn visit(port: u16, visits: Arc<Mutex<Visits>>, over: Arc<AtomicBool>) {
     while !over.load(Ordering::Relaxed) {
         let answer = raw::get(port, "/").await;
-        let mut visits = visits.lock().unwrap_or_else(PoisonError::into_inner);
-        match answer {
-            Ok(answer) if answer.status == 200 => {
-                visits.answered += 1;
-                let version = answer.header("x-version").unwrap_or("none").to_owned();
-                *visits.versions.entry(version).or_default() += 1;
-            }
-            other => {
-                visits.failed += 1;
-                if visits.reasons.len() < 5 {
-                    visits.reasons.push(match other {
-                        Ok(answer) => format!("status {}", answer.status),
-                        Err(error) => error.to_string(),
-                    });
-                }
-            }
-        }
-        drop(visits);
+        visits.lock().unwrap_or_else(PoisonError::into_inner).count(answer);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

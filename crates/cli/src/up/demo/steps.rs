@@ -15,7 +15,7 @@ use allod_proto::{
     messages::server::ServerStatus,
 };
 use allod_rpc::client;
-use allod_signing::{KeySigner, RequestFields, sign_request};
+use allod_signing::{KeySigner, RequestFields, Route, sign_request};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -81,8 +81,7 @@ async fn signed_status(stage: &Stage<'_>) -> Result<(Vec<(&'static str, String)>
     let fields = RequestFields {
         audience: stage.identity,
         epoch: &hello.epoch,
-        method: "POST",
-        path: RPC_PATH,
+        route: Route::new("POST", RPC_PATH).map_err(|error| broken(error.to_string()))?,
         timestamp: stage.session.now(),
         nonce: &nonce,
         body: &Digest::of(&body),

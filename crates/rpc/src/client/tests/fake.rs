@@ -54,13 +54,19 @@ pub(super) enum Act {
     /// Answer `hello` with this identity and these versions.
     Hello(Fingerprint, u32, u32),
     Raw(u16, String),
-    Reply(Reply),
+    Reply(Box<Reply>),
     Stream(Vec<Cut>),
     HangUp,
 }
 
 pub(super) fn hello() -> Act {
     Act::Hello(identity().fingerprint(), 1, 1)
+}
+
+impl From<Reply> for Act {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(Box::new(reply))
+    }
 }
 
 /// A reply, and how it lies.
@@ -143,7 +149,7 @@ impl Reply {
 pub(super) enum Cut {
     Frame(StreamItem, bool),
     /// Signed by this key.
-    By(KeySigner, StreamItem),
+    By(Box<KeySigner>, StreamItem),
     /// Its payload is exchanged after signing.
     Exchanged(StreamItem, StreamItem),
     /// Its signature is for another request.
@@ -159,7 +165,7 @@ fn frames(nonce: &Nonce, cuts: Vec<Cut>) -> Bytes {
     for cut in cuts {
         let (item, last, signer, shown, nonce) = match cut {
             Cut::Frame(item, last) => (item, last, identity(), None, nonce.clone()),
-            Cut::By(signer, item) => (item, false, signer, None, nonce.clone()),
+            Cut::By(signer, item) => (item, false, *signer, None, nonce.clone()),
             Cut::Exchanged(item, shown) => (item, false, identity(), Some(shown), nonce.clone()),
             Cut::ForAnother(item) => (item, false, identity(), None, Nonce::new("n".repeat(22)).unwrap()),
             Cut::Skipping(item) => {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 async fn outcome(reply: Reply) -> ClientError {
-    let fake = Fake::serve([fake::hello(), Act::Reply(reply)]).await;
+    let fake = Fake::serve([fake::hello(), Act::from(reply)]).await;
     list(&mut client(&fake).await).await.unwrap_err()
 }
 
@@ -67,7 +67,7 @@ async fn a_record_signed_by_another_key_is_refused() {
 async fn a_record_that_goes_back_or_forks_is_loud() {
     let forked = Head { seq: 5, hash: Digest::of("another line") };
     for (second, went_back) in [(head(4), true), (forked, false)] {
-        let replies = [head(5), second].map(|head| Act::Reply(Reply::ok(empty_list()).head(head)));
+        let replies = [head(5), second].map(|head| Act::from(Reply::ok(empty_list()).head(head)));
         let fake = Fake::serve(std::iter::once(fake::hello()).chain(replies)).await;
         let mut client = client(&fake).await;
         list(&mut client).await.unwrap();
@@ -81,8 +81,8 @@ async fn a_record_that_goes_back_or_forks_is_loud() {
 #[tokio::test]
 async fn a_record_that_goes_back_in_a_refusal_is_as_loud() {
     let replies = [
-        Act::Reply(Reply::ok(empty_list()).head(head(5))),
-        Act::Reply(Reply::fault(Fault::new(FaultCode::NotAllowed, "no")).head(head(4))),
+        Act::from(Reply::ok(empty_list()).head(head(5))),
+        Act::from(Reply::fault(Fault::new(FaultCode::NotAllowed, "no")).head(head(4))),
     ];
     let fake = Fake::serve(std::iter::once(fake::hello()).chain(replies)).await;
     let mut client = client(&fake).await;

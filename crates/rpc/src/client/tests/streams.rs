@@ -40,7 +40,7 @@ async fn an_empty_stream_was_cut_off() {
 
 #[tokio::test]
 async fn someone_who_takes_over_in_the_middle_is_an_impostor() {
-    let error = second_fails(Cut::By(key(9), line("two"))).await;
+    let error = second_fails(Cut::By(Box::new(key(9)), line("two"))).await;
     assert!(matches!(error, ClientError::Impostor { .. }), "{error}");
 }
 
