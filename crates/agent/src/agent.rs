@@ -1,8 +1,15 @@
 //! All that the agent holds. It has no privilege: what it can't do itself it asks of the executor.
 
 use crate::{
-    chunks::Chunks, executor_link::{ExecutorLink, expect_done}, keys::KeyRing, observations::Observations, operations::Operations,
-    ports::Ports, program::Settings, reconcile::Keeper, route_table::RouteTables,
+    chunks::Chunks,
+    executor_link::{ExecutorLink, expect_done},
+    keys::KeyRing,
+    observations::Observations,
+    operations::Operations,
+    ports::Ports,
+    program::Settings,
+    reconcile::Keeper,
+    route_table::RouteTables,
 };
 use allod_daemon::Clock;
 use allod_proto::{

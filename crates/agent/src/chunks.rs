@@ -2,8 +2,9 @@
 
 use crate::executor_link::unexpected;
 use allod_proto::{
-    AppRef, Digest, Fault, FaultCode, limits,
+    AppRef, Digest, Fault, FaultCode,
     executor::Release,
+    limits,
     manifest::{EntryKind, Manifest, ManifestIndex},
 };
 use std::{
@@ -37,7 +38,8 @@ impl Chunks {
         }
         let folder = self.of(app);
         let mut asked = HashSet::new();
-        let missing = chunks.iter().filter(|chunk| asked.insert(**chunk) && !folder.join(chunk.to_string()).is_file());
+        let missing =
+            chunks.iter().filter(|chunk| asked.insert(**chunk) && !folder.join(chunk.to_string()).is_file());
         Ok(missing.copied().collect())
     }
 
@@ -52,8 +54,11 @@ impl Chunks {
         let free = allod_store::free_bytes(&folder).map_err(|error| fault(&error))?;
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if free < size.saturating_add(RESERVE) {
-            return Err(Fault::new(FaultCode::DiskFull, format!("only {} MiB are free on the server", free >> 20))
-                .hint("`allod server prune`, or remove an app"));
+            return Err(Fault::new(
+                FaultCode::DiskFull,
+                format!("only {} MiB are free on the server", free >> 20),
+            )
+            .hint("`allod server prune`, or remove an app"));
         }
         allod_store::write_atomic(&path, bytes, 0o600).map_err(|error| fault(&error))
     }
@@ -103,7 +108,8 @@ impl Chunks {
 
     fn read(&self, app: &AppRef, chunk: &Digest) -> Result<Vec<u8>, Fault> {
         let path = self.of(app).join(chunk.to_string());
-        std::fs::read(&path).map_err(|error| Fault::new(FaultCode::Internal, format!("{}: {error}", path.display())))
+        std::fs::read(&path)
+            .map_err(|error| Fault::new(FaultCode::Internal, format!("{}: {error}", path.display())))
     }
 }
 

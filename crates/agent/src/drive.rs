@@ -85,7 +85,8 @@ async fn work(agent: &Arc<Agent>, site: &AgentSite, open: &OpenOperation) -> Res
             Ok(())
         }
         Goal::Scale { unit, instances } => {
-            let release = desired.current.clone().ok_or_else(|| failure(Step::Start, never_deployed(open)))?;
+            let release =
+                desired.current.clone().ok_or_else(|| failure(Step::Start, never_deployed(open)))?;
             let plan = ScalePlan {
                 app: open.app.clone(),
                 release,
@@ -107,9 +108,9 @@ async fn work(agent: &Arc<Agent>, site: &AgentSite, open: &OpenOperation) -> Res
 
 async fn look(agent: &Arc<Agent>, open: &OpenOperation) -> Result<(DesiredApp, Vec<Instance>), Fault> {
     let looked = agent.look().await?;
-    let desired = looked.apps.into_iter().find(|app| app.app == open.app).ok_or_else(|| never_deployed(open))?;
-    let running =
-        looked.instances.into_iter().filter(|it| it.app == open.app && it.exit.is_none()).collect();
+    let desired =
+        looked.apps.into_iter().find(|app| app.app == open.app).ok_or_else(|| never_deployed(open))?;
+    let running = looked.instances.into_iter().filter(|it| it.app == open.app && it.exit.is_none()).collect();
     Ok((desired, running))
 }
 

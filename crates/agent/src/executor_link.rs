@@ -91,7 +91,8 @@ impl ExecutorLink {
             Err(_) => {
                 self.forget(id);
                 let message = format!("the executor did not answer within {} s", deadline.as_secs());
-                Err(Fault::new(FaultCode::Timeout, message).hint("`allod doctor` looks at the server's programs"))
+                Err(Fault::new(FaultCode::Timeout, message)
+                    .hint("`allod doctor` looks at the server's programs"))
             }
         }
     }

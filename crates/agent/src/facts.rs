@@ -16,7 +16,13 @@ pub(crate) fn probe(agent: &Agent, command: &Command) -> Result<Value, Fault> {
     let reply = match command {
         Command::Hello(_) => {
             let epoch = agent.window.lock().unwrap_or_else(PoisonError::into_inner).epoch().clone();
-            serde_json::to_value(HelloReply { oldest: OLDEST_VERSION, newest: VERSION, version, identity, epoch })
+            serde_json::to_value(HelloReply {
+                oldest: OLDEST_VERSION,
+                newest: VERSION,
+                version,
+                identity,
+                epoch,
+            })
         }
         Command::ServerInfo(_) => serde_json::to_value(ServerInfoReply {
             name: agent.settings.name.clone(),
@@ -32,7 +38,9 @@ pub(crate) fn probe(agent: &Agent, command: &Command) -> Result<Value, Fault> {
 /// Bytes free and in all where `path` lies; zeros if that can't be told.
 pub(crate) fn disk(path: &Path) -> (u64, u64) {
     match rustix::fs::statvfs(path) {
-        Ok(facts) => (facts.f_bavail.saturating_mul(facts.f_frsize), facts.f_blocks.saturating_mul(facts.f_frsize)),
+        Ok(facts) => {
+            (facts.f_bavail.saturating_mul(facts.f_frsize), facts.f_blocks.saturating_mul(facts.f_frsize))
+        }
         Err(_) => (0, 0),
     }
 }

@@ -35,11 +35,17 @@ impl KeyRing {
 /// Revocations that are not understood could be anybody's: then nobody is believed.
 fn read(audience: &Fingerprint, files: &KeyFiles) -> Keys {
     match Revoked::parse(&files.revoked) {
-        Ok(revoked) => Keys { audience: audience.clone(), enrolled: EnrolledKeys::parse(&files.enrolled), revoked },
+        Ok(revoked) => {
+            Keys { audience: audience.clone(), enrolled: EnrolledKeys::parse(&files.enrolled), revoked }
+        }
         Err(complaints) => {
             let lines: Vec<_> = complaints.iter().map(|it| it.line).collect();
             tracing::error!(?lines, "the list of revoked keys is not understood, so no key is believed");
-            Keys { audience: audience.clone(), enrolled: EnrolledKeys::parse(""), revoked: Revoked::default() }
+            Keys {
+                audience: audience.clone(),
+                enrolled: EnrolledKeys::parse(""),
+                revoked: Revoked::default(),
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Lines of an app's logs, merged over its instances in the order of time.
 
-use crate::{agent::Agent, executor_link::{expect_done, unexpected}};
+use crate::{
+    agent::Agent,
+    executor_link::{expect_done, unexpected},
+};
 use allod_proto::{
     AppRef, Fault, InstanceId, Timestamp,
     command::StreamItem,
@@ -106,13 +109,14 @@ impl Reader {
     ) -> Result<(), Fault> {
         let known = self.offsets.contains_key(&file.file);
         // The older half was read before it was renamed; only a first look reads it.
-        if file.file.ends_with(".1") && self.offsets.contains_key(file.file.trim_end_matches(".1")) && !known {
+        if file.file.ends_with(".1") && self.offsets.contains_key(file.file.trim_end_matches(".1")) && !known
+        {
             return Ok(());
         }
-        let offset = self.offsets.entry(file.file.clone()).or_insert_with(|| Offset {
-            at: file.size.saturating_sub(begin),
-            part: Vec::new(),
-        });
+        let offset = self
+            .offsets
+            .entry(file.file.clone())
+            .or_insert_with(|| Offset { at: file.size.saturating_sub(begin), part: Vec::new() });
         if file.size < offset.at {
             *offset = Offset { at: 0, part: Vec::new() };
         }

@@ -33,8 +33,11 @@ impl Observations {
     /// A place for one entry, taken before the command runs: what can't be recorded does not happen.
     pub(crate) fn reserve(&self) -> Result<mpsc::OwnedPermit<Observation>, Fault> {
         self.queue.clone().try_reserve_owned().map_err(|_| {
-            Fault::new(FaultCode::RecordUnavailable, "the record does not keep up, so nothing more is answered")
-                .hint("try again in a moment; `allod doctor` looks at the disk")
+            Fault::new(
+                FaultCode::RecordUnavailable,
+                "the record does not keep up, so nothing more is answered",
+            )
+            .hint("try again in a moment; `allod doctor` looks at the disk")
         })
     }
 
@@ -75,7 +78,9 @@ impl Observations {
             batch.push(observation);
         }
         batch.extend(self.past_minutes(Timestamp(u64::MAX)));
-        if !batch.is_empty() && let Err(fault) = link.ask(Action::Observe(batch)).await {
+        if !batch.is_empty()
+            && let Err(fault) = link.ask(Action::Observe(batch)).await
+        {
             tracing::error!(%fault, "the last reads could not be recorded");
         }
     }
@@ -89,7 +94,12 @@ impl Observations {
             .filter_map(|key| {
                 let count = refusals.remove(&key)?;
                 let (minute, source, reason) = key;
-                Some(Observation::Refusals { minute: Timestamp(minute), source, reason: reason.to_owned(), count })
+                Some(Observation::Refusals {
+                    minute: Timestamp(minute),
+                    source,
+                    reason: reason.to_owned(),
+                    count,
+                })
             })
             .collect()
     }

@@ -191,14 +191,20 @@ impl Operations {
     }
 
     /// Its events after the given one, to its end.
-    pub(crate) fn attach(&self, id: &OperationId, after: Option<u64>) -> Result<mpsc::Receiver<StreamItem>, Fault> {
-        let first = after.map_or(0, |after| usize::try_from(after).map_or(usize::MAX, |after| after.saturating_add(1)));
+    pub(crate) fn attach(
+        &self,
+        id: &OperationId,
+        after: Option<u64>,
+    ) -> Result<mpsc::Receiver<StreamItem>, Fault> {
+        let first = after
+            .map_or(0, |after| usize::try_from(after).map_or(usize::MAX, |after| after.saturating_add(1)));
         let (send, receive) = mpsc::channel(64);
         if let Some(running) = self.running(id) {
             tokio::spawn(follow(running, first, send));
             return Ok(receive);
         }
-        let record = allod_store::load::<OperationRecord>(&self.file(id)).ok().flatten().ok_or_else(|| unknown(id))?;
+        let record =
+            allod_store::load::<OperationRecord>(&self.file(id)).ok().flatten().ok_or_else(|| unknown(id))?;
         tokio::spawn(async move {
             for event in record.events.into_iter().skip(first) {
                 if send.send(StreamItem::Operation(event)).await.is_err() {

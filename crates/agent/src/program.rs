@@ -205,7 +205,8 @@ async fn listen(settings: &Settings) -> Result<(Arc<dyn Mesh>, Listener), String
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+                let cause =
+                    std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
                 return Err(format!("{error}{cause}"));
             }
         }

@@ -78,7 +78,8 @@ pub(crate) async fn run(agent: Arc<Agent>) {
                 let known: HashSet<_> = looked.instances.iter().map(|instance| instance.id.clone()).collect();
                 lock(&agent.keeper.healthy).retain(|id| known.contains(id));
                 for desired in looked.apps {
-                    let at_work = desired.operation.is_some() || agent.operations.of_app(&desired.app).is_some();
+                    let at_work =
+                        desired.operation.is_some() || agent.operations.of_app(&desired.app).is_some();
                     if !at_work && agent.keeper.take(&desired.app) {
                         spawn(&agent, desired, &looked.instances, turn);
                     }
@@ -91,7 +92,8 @@ pub(crate) async fn run(agent: Arc<Agent>) {
 }
 
 fn spawn(agent: &Arc<Agent>, desired: DesiredApp, instances: &[Instance], turn: u64) {
-    let instances: Vec<_> = instances.iter().filter(|instance| instance.app == desired.app).cloned().collect();
+    let instances: Vec<_> =
+        instances.iter().filter(|instance| instance.app == desired.app).cloned().collect();
     let agent = Arc::clone(agent);
     tokio::spawn(async move {
         keep(&agent, &desired, instances, turn).await;

@@ -56,8 +56,11 @@ impl RouteTables {
             return Ok(());
         }
         let merged = merge(&table, app, routes).map_err(|conflict| {
-            Fault::new(FaultCode::Conflict, format!("the route {} belongs to {}", conflict.pattern, conflict.owner))
-                .hint("choose another route in allod.toml")
+            Fault::new(
+                FaultCode::Conflict,
+                format!("the route {} belongs to {}", conflict.pattern, conflict.owner),
+            )
+            .hint("choose another route in allod.toml")
         })?;
         if merged.routes == table.routes {
             return Ok(());
@@ -110,8 +113,9 @@ impl RouteTables {
     }
 
     fn write(&self, table: &RouteTable) -> Result<(), Fault> {
-        let bytes = serde_json::to_vec_pretty(table)
-            .map_err(|error| Fault::new(FaultCode::Internal, format!("the routes can't be written: {error}")))?;
+        let bytes = serde_json::to_vec_pretty(table).map_err(|error| {
+            Fault::new(FaultCode::Internal, format!("the routes can't be written: {error}"))
+        })?;
         allod_store::write_atomic(&self.file, &bytes, 0o644).map_err(|error| {
             let code = if error.is_disk_full() { FaultCode::DiskFull } else { FaultCode::Internal };
             Fault::new(code, format!("the routes can't be written: {error}"))
@@ -125,7 +129,10 @@ impl RouteTables {
             let error = match answer {
                 Ok(ProxyAnswer::Loaded { generation: served }) if served >= generation => return Ok(()),
                 Ok(ProxyAnswer::Failed { message }) => {
-                    return Err(Fault::new(FaultCode::Internal, format!("the proxy refuses the routes: {message}")));
+                    return Err(Fault::new(
+                        FaultCode::Internal,
+                        format!("the proxy refuses the routes: {message}"),
+                    ));
                 }
                 Ok(_) => Fault::new(FaultCode::Internal, "the proxy serves other routes than were written"),
                 // It may be starting anew; it loads the file by itself then.

@@ -31,7 +31,10 @@ pub(crate) fn check(runtime: &RuntimeSpec) -> Result<String, Obstacle> {
 fn check_in(runtime: &RuntimeSpec, search: &str, patience: Duration) -> Result<String, Obstacle> {
     let name = &runtime.name;
     if !is_name(name) {
-        return Err(obstacle("the runtime's name is not that of a program".to_owned(), "write it like node@22"));
+        return Err(obstacle(
+            "the runtime's name is not that of a program".to_owned(),
+            "write it like node@22",
+        ));
     }
     let fix = how_to_install(name);
     let Some(program) = find(name, search) else {
@@ -39,15 +42,18 @@ fn check_in(runtime: &RuntimeSpec, search: &str, patience: Duration) -> Result<S
     };
     let said = match ask(&program, search, patience) {
         Ok(said) => said,
-        Err(why) => return Err(obstacle(format!("{} does not tell its version: {why}", program.display()), &fix)),
+        Err(why) => {
+            return Err(obstacle(format!("{} does not tell its version: {why}", program.display()), &fix));
+        }
     };
     let Some(found) = version_in(&said) else {
         return Err(obstacle(format!("{} does not tell its version", program.display()), &fix));
     };
     match &runtime.version {
-        Some(wanted) if !matches(&found, wanted) => {
-            Err(obstacle(format!("{name} {wanted} is wanted; this server has {found} at {}", program.display()), &fix))
-        }
+        Some(wanted) if !matches(&found, wanted) => Err(obstacle(
+            format!("{name} {wanted} is wanted; this server has {found} at {}", program.display()),
+            &fix,
+        )),
         _ => Ok(found),
     }
 }
@@ -59,7 +65,9 @@ fn obstacle(message: String, fix: &str) -> Obstacle {
 /// A name comes from a caller's file: it may name a program in `PATH` and nothing else.
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+');
-    name.len() <= NAME && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric()) && name.bytes().all(plain)
+    name.len() <= NAME
+        && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && name.bytes().all(plain)
 }
 
 fn find(name: &str, search: &str) -> Option<PathBuf> {
@@ -71,7 +79,10 @@ fn find(name: &str, search: &str) -> Option<PathBuf> {
 }
 
 /// What the program says of itself. It gets nothing of the agent's environment, and is killed when it takes too long.
-#[expect(clippy::disallowed_methods, reason = "asking a runtime for its version is the one program the agent runs")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "asking a runtime for its version is the one program the agent runs"
+)]
 fn ask(program: &Path, search: &str, patience: Duration) -> Result<String, String> {
     let mut child = Command::new(program)
         .arg("--version")
@@ -120,8 +131,10 @@ fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
 fn version_in(said: &str) -> Option<String> {
     said.split_ascii_whitespace().find_map(|word| {
         let version = word.trim_start_matches(|letter: char| letter.is_ascii_alphabetic());
-        let version: String =
-            version.chars().take_while(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '+')).collect();
+        let version: String = version
+            .chars()
+            .take_while(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-' | '+'))
+            .collect();
         let numbered = version.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
         (numbered && version.len() <= NAME).then_some(version)
     })
@@ -143,8 +156,14 @@ fn how_to_install(name: &str) -> String {
         "ruby" | "bundle" => "ruby ruby-bundler",
         "java" => "default-jre-headless",
         "go" => "golang-go",
-        "bun" => return "install bun for all users, as /usr/local/bin/bun (Debian has no package of it)".to_owned(),
-        "deno" => return "install deno for all users, as /usr/local/bin/deno (Debian has no package of it)".to_owned(),
+        "bun" => {
+            return "install bun for all users, as /usr/local/bin/bun (Debian has no package of it)"
+                .to_owned();
+        }
+        "deno" => {
+            return "install deno for all users, as /usr/local/bin/deno (Debian has no package of it)"
+                .to_owned();
+        }
         other => return format!("install {other} on the server, in one of the folders of {SEARCH_PATH}"),
     };
     format!("on the server, as root: apt install {package}; another version goes to /usr/local/bin")

@@ -1,12 +1,7 @@
 //! What stands behind both doors: who is calling becomes a `Caller`, and everything asked goes through `dispatch`, a
 //! read here, a change at the executor.
 
-use crate::{
-    agent::Agent,
-    commands, drive, facts,
-    executor_link::unexpected,
-    recorder::ReadRecorder,
-};
+use crate::{agent::Agent, commands, drive, executor_link::unexpected, facts, recorder::ReadRecorder};
 use allod_commands::{Caller, Door, Permit, dispatch};
 use allod_proto::{
     Command, CommandId, Fault, FaultCode, Request, Timestamp,
@@ -58,7 +53,8 @@ impl Service for AgentService {
     }
 
     async fn chunk(&self, chunk: Chunk) -> Result<Value, Fault> {
-        let caller = Caller::signed(&chunk.verified, Door::Rpc, chunk.source.map(|source| source.to_string()));
+        let caller =
+            Caller::signed(&chunk.verified, Door::Rpc, chunk.source.map(|source| source.to_string()));
         // A chunk has no id of its own; its nonce is as good.
         let id: String = chunk.verified.nonce().as_str().chars().take(64).collect();
         let id = CommandId::new(id).map_err(|_| unexpected())?;
@@ -71,7 +67,7 @@ impl Service for AgentService {
             let chunk = kept.await.map_err(|_| unexpected())??;
             commands::reply(ChunkReply { chunk })
         };
-        match dispatch(&ReadRecorder(Arc::clone(&self.0)), caller, request, |permit, request| keep(permit, request)).await? {
+        match dispatch(&ReadRecorder(Arc::clone(&self.0)), caller, request, keep).await? {
             Answer::Reply(value) => Ok(value),
             Answer::Fault(fault) => Err(fault),
             Answer::Stream(_) => Err(unexpected()),
@@ -101,8 +97,10 @@ async fn answer(agent: &Arc<Agent>, caller: Caller, incoming: Incoming) -> Resul
         Kind::Change => change(agent, incoming.request.command, incoming.call).await.map(Answer::Reply),
         Kind::Read | Kind::Stream => {
             let acting = Arc::clone(agent);
-            let run = async move |permit: Permit, request: Request| commands::run(&acting, &permit, request.command).await;
-            dispatch(&ReadRecorder(Arc::clone(agent)), caller, incoming.request, |permit, request| run(permit, request)).await
+            let run = async move |permit: Permit, request: Request| {
+                commands::run(&acting, &permit, request.command).await
+            };
+            dispatch(&ReadRecorder(Arc::clone(agent)), caller, incoming.request, run).await
         }
     }
 }
@@ -110,8 +108,11 @@ async fn answer(agent: &Arc<Agent>, caller: Caller, incoming: Incoming) -> Resul
 /// The executor verifies the caller's own request again, decides, and records; the agent only carries out.
 async fn change(agent: &Arc<Agent>, command: Command, call: Option<SignedCall>) -> Result<Value, Fault> {
     let call = call.ok_or_else(|| {
-        Fault::new(FaultCode::Refused, "a change must be signed, also on this machine: the executor verifies the caller")
-            .hint("use a key that is enrolled: `allod --key FILE …`")
+        Fault::new(
+            FaultCode::Refused,
+            "a change must be signed, also on this machine: the executor verifies the caller",
+        )
+        .hint("use a key that is enrolled: `allod --key FILE …`")
     })?;
     let reply = match agent.link.ask(Action::Perform(call)).await? {
         Done::Replied { reply } => reply,

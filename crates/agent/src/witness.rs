@@ -27,7 +27,10 @@ pub(crate) async fn run(agent: &Agent, hub: SocketAddr) {
                     complained = false;
                     last = Some((head, Instant::now()));
                     if reply.verdict.is_trouble() {
-                        tracing::error!(verdict = reply.verdict.in_words(), "THE HUB DOES NOT ACCEPT THE RECORD'S HEAD");
+                        tracing::error!(
+                            verdict = reply.verdict.in_words(),
+                            "THE HUB DOES NOT ACCEPT THE RECORD'S HEAD"
+                        );
                     }
                 }
                 Err(why) if !complained => {
@@ -42,7 +45,8 @@ pub(crate) async fn run(agent: &Agent, hub: SocketAddr) {
 }
 
 async fn report(agent: &Agent, hub: SocketAddr) -> Result<WitnessReply, String> {
-    let record_key = PublicKey::from_openssh(&agent.attached.record_key).map_err(|error| error.to_string())?;
+    let record_key =
+        PublicKey::from_openssh(&agent.attached.record_key).map_err(|error| error.to_string())?;
     let mut report = WitnessReport {
         name: agent.settings.name.clone(),
         port: agent.settings.listen.port(),
@@ -64,8 +68,9 @@ async fn report(agent: &Agent, hub: SocketAddr) -> Result<WitnessReply, String> 
 
 async fn post(hub: SocketAddr, body: Vec<u8>) -> Result<WitnessReply, String> {
     let stream = TcpStream::connect(hub).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
     let driving = tokio::spawn(connection);
     let request = hyper::Request::builder()
         .method(Method::POST)
@@ -76,7 +81,8 @@ async fn post(hub: SocketAddr, body: Vec<u8>) -> Result<WitnessReply, String> {
         .map_err(|error| error.to_string())?;
     let reply = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let status = reply.status();
-    let body = Limited::new(reply.into_body(), 16 * 1024).collect().await.map_err(|error| error.to_string())?;
+    let body =
+        Limited::new(reply.into_body(), 16 * 1024).collect().await.map_err(|error| error.to_string())?;
     driving.abort();
     let bytes = body.to_bytes();
     serde_json::from_slice(&bytes).map_err(|_| format!("the hub answered {status}"))

@@ -15,7 +15,11 @@ pub trait Recorder: Sync {
     ///
     /// # Errors
     /// When it cannot be written; then nothing happens.
-    fn open(&self, permit: &Permit, request: &Request) -> impl Future<Output = Result<Self::Entry, Fault>> + Send;
+    fn open(
+        &self,
+        permit: &Permit,
+        request: &Request,
+    ) -> impl Future<Output = Result<Self::Entry, Fault>> + Send;
 
     /// Writes that a known caller was denied.
     fn denied(&self, caller: &Caller, request: &Request, fault: &Fault) -> impl Future<Output = ()> + Send;
@@ -37,7 +41,12 @@ pub trait Entry: Send {
 ///
 /// # Errors
 /// What `run` fails with, `NotAllowed`, or that the record can't be written.
-pub async fn dispatch<R, F, W>(recorder: &R, caller: Caller, request: Request, run: F) -> Result<R::Answer, Fault>
+pub async fn dispatch<R, F, W>(
+    recorder: &R,
+    caller: Caller,
+    request: Request,
+    run: F,
+) -> Result<R::Answer, Fault>
 where
     R: Recorder,
     F: FnOnce(Permit, Request) -> W + Send,

@@ -1,5 +1,9 @@
 //! An app for the tests. Its argument says what it does: `listen`, `ready`, `dump`.
-#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "an app prints, and reads its own environment")]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "an app prints, and reads its own environment"
+)]
 
 use std::{
     fmt::Write as _,
@@ -50,7 +54,9 @@ fn dump() -> Option<()> {
         println!("fd {} {}", entry.file_name().to_string_lossy(), target.display());
     }
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    for line in status.lines().filter(|line| line.starts_with("NoNewPrivs") || line.starts_with("Groups") || line.starts_with("Uid")) {
+    for line in status.lines().filter(|line| {
+        line.starts_with("NoNewPrivs") || line.starts_with("Groups") || line.starts_with("Uid")
+    }) {
         println!("status {}", line.split_whitespace().collect::<Vec<_>>().join(" "));
     }
     if let Ok(descriptor) = std::env::var("ALLOD_SECRETS_FD") {

@@ -1,12 +1,6 @@
 //! The closed list of what the agent may ask, one arm each.
 
-use crate::{
-    Executor,
-    instances::StartOrder,
-    logs, perform,
-    record::record_fault,
-    statistics,
-};
+use crate::{Executor, instances::StartOrder, logs, perform, record::record_fault, statistics};
 use allod_proto::{
     Fault, FaultCode,
     executor::{Action, Attached, Done, Goal, Looked},
@@ -34,7 +28,10 @@ pub async fn carry_out(executor: &Arc<Executor>, action: Action) -> Result<Done,
             // A restart replaces copies of one release by copies of the same.
             let most = usize::try_from(wanted).unwrap_or(usize::MAX).saturating_mul(2);
             if running.iter().filter(same).count() >= most {
-                return Err(Fault::new(FaultCode::NotAllowed, format!("{app} has its {wanted} copies of {unit}")));
+                return Err(Fault::new(
+                    FaultCode::NotAllowed,
+                    format!("{app} has its {wanted} copies of {unit}"),
+                ));
             }
             let secrets = executor.secret_store(&app)?.open_versions(&release.secrets)?;
             let order = StartOrder { unit, release: &release, address, secrets };
@@ -93,8 +90,12 @@ fn attach(executor: &Arc<Executor>, version: &str) -> Result<Done, Fault> {
         version: version.chars().take(40).collect(),
         epoch: Some(epoch.clone()),
     };
-    executor.record().append_later(&allod_audit::Entry::Start(start)).map_err(|error| record_fault(&error))?;
-    let open = executor.apps().all().filter_map(|record| Some(record.operation.as_ref()?.operation.clone())).collect();
+    executor.record().append_later(allod_audit::Entry::Start(start)).map_err(|error| record_fault(&error))?;
+    let open = executor
+        .apps()
+        .all()
+        .filter_map(|record| Some(record.operation.as_ref()?.operation.clone()))
+        .collect();
     Ok(Done::Attached(Box::new(Attached {
         epoch,
         record_key: executor.record_key().to_owned(),
@@ -114,8 +115,11 @@ async fn check(
 ) -> Result<Done, Fault> {
     let unknown = || Fault::new(FaultCode::NotFound, format!("there is no instance {id}"));
     let instance = executor.instances().get(id).ok_or_else(unknown)?;
-    let release = executor.apps().known(&instance.app)?.release(&instance.release).cloned().ok_or_else(unknown)?;
-    let Some(HealthSpec::Command { run }) = release.spec.process(&instance.unit).map(|process| &process.health) else {
+    let release =
+        executor.apps().known(&instance.app)?.release(&instance.release).cloned().ok_or_else(unknown)?;
+    let Some(HealthSpec::Command { run }) =
+        release.spec.process(&instance.unit).map(|process| &process.health)
+    else {
         return Err(Fault::new(FaultCode::Invalid, format!("{id} has no health command")));
     };
     let secrets = executor.secret_store(&instance.app)?.open_versions(&release.secrets)?;

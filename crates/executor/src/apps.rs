@@ -134,8 +134,9 @@ impl AppRecord {
         let keep = usize::try_from(keep).unwrap_or(usize::MAX).saturating_add(1);
         let mut kept: Vec<ReleaseId> =
             self.served.iter().rev().take(keep).map(|served| served.release.clone()).collect();
-        if let Some(InProgress { operation: OpenOperation { goal: Goal::Release { release, .. }, .. }, .. }) =
-            &self.operation
+        if let Some(InProgress {
+            operation: OpenOperation { goal: Goal::Release { release, .. }, .. }, ..
+        }) = &self.operation
         {
             kept.push(release.id.clone());
         }
@@ -173,7 +174,11 @@ impl AppRecord {
                 version: release.version.clone(),
                 made_at: release.made_at,
                 by: release.by.clone(),
-                served_at: self.served.iter().find(|served| served.release == release.id).map(|served| served.at),
+                served_at: self
+                    .served
+                    .iter()
+                    .find(|served| served.release == release.id)
+                    .map(|served| served.at),
                 current: self.current.as_ref() == Some(&release.id),
                 previous: previous == Some(&release.id),
             })
@@ -287,7 +292,9 @@ fn files_below(folder: &std::path::Path) -> Result<Vec<std::path::PathBuf>, allo
             let path = entry.path();
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(path),
-                Ok(kind) if kind.is_file() && path.extension().is_some_and(|ext| ext == "json") => found.push(path),
+                Ok(kind) if kind.is_file() && path.extension().is_some_and(|ext| ext == "json") => {
+                    found.push(path)
+                }
                 _ => {}
             }
         }

@@ -7,8 +7,8 @@ use crate::{
 };
 use allod_proto::{AppRef, Digest, Fault, FaultCode, limits, manifest::Manifest};
 use allod_store::Format;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod};
 use serde::{Deserialize, Serialize};
 use std::{
     io,

@@ -90,13 +90,7 @@ pub fn assemble(
     build(layout, isolation, app, &chunks, &manifest, &building.folder)?;
     building.describe(&json, &ArtefactRecord { manifest: *index, bytes })?;
     building.finish(isolation.uid_of(layout, app)?, has_static_units(&manifest))?;
-    Ok(Assembled {
-        manifest,
-        manifest_digest: *index,
-        files: layout.files(app, index),
-        reused: false,
-        bytes,
-    })
+    Ok(Assembled { manifest, manifest_digest: *index, files: layout.files(app, index), reused: false, bytes })
 }
 
 fn read_manifest(chunks: &Chunks, index: &Digest, limits: &AssembleLimits) -> Result<Vec<u8>, Fault> {
@@ -124,7 +118,9 @@ fn read_manifest(chunks: &Chunks, index: &Digest, limits: &AssembleLimits) -> Re
         }
     }
     if json.len() != size {
-        return Err(invalid(format!("the chunks of the manifest are not the {size} bytes that its index says")));
+        return Err(invalid(format!(
+            "the chunks of the manifest are not the {size} bytes that its index says"
+        )));
     }
     Ok(json)
 }
@@ -157,20 +153,24 @@ fn judge(manifest: &Manifest, app: &AppRef, limits: &AssembleLimits) -> Result<u
     if manifest.entries.len() > limits.entries {
         return Err(Fault::new(
             FaultCode::TooLarge,
-            format!("the release has {} entries; at most {} are taken", manifest.entries.len(), limits.entries),
+            format!(
+                "the release has {} entries; at most {} are taken",
+                manifest.entries.len(),
+                limits.entries
+            ),
         ));
     }
-    manifest_check::check(manifest).map_err(|problem| invalid(format!("the manifest is refused: {problem}")))?;
+    manifest_check::check(manifest)
+        .map_err(|problem| invalid(format!("the manifest is refused: {problem}")))?;
     let sizes = manifest.entries.iter().map(|entry| match &entry.what {
         EntryKind::File { size, .. } => *size,
         EntryKind::Folder {} | EntryKind::Link { .. } => 0,
     });
     match sizes.into_iter().try_fold(0_u64, u64::checked_add) {
         Some(bytes) if bytes <= limits.bytes => Ok(bytes),
-        _ => Err(Fault::new(
-            FaultCode::TooLarge,
-            format!("the release has more than {} bytes", limits.bytes),
-        )),
+        _ => {
+            Err(Fault::new(FaultCode::TooLarge, format!("the release has more than {} bytes", limits.bytes)))
+        }
     }
 }
 

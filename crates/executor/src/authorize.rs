@@ -33,8 +33,10 @@ pub fn authorize(executor: &Executor, call: &SignedCall) -> Result<Authorized, F
     let route = Route::new(&call.method, &call.path).map_err(|error| refused(error.to_string()))?;
     let verified = {
         let keys = executor.keys();
-        let trust = Trust { audience: executor.identity(), enrolled: keys.enrolled(), revoked: keys.revoked() };
-        verify(&head, route, trust, call.source, executor.now()).map_err(|error| refused(error.to_string()))?
+        let trust =
+            Trust { audience: executor.identity(), enrolled: keys.enrolled(), revoked: keys.revoked() };
+        verify(&head, route, trust, call.source, executor.now())
+            .map_err(|error| refused(error.to_string()))?
     };
     if Digest::of(&call.body) != head.body {
         return Err(refused("the body is not the one that was signed".to_owned()));
@@ -59,6 +61,8 @@ fn admit(executor: &Executor, verified: &Verified) -> Result<(), Fault> {
             fault
         }
         ReplayError::Replayed => Fault::new(FaultCode::Replay, "this very request was made before"),
-        ReplayError::Full => Fault::new(FaultCode::TooMany, "too many changes within a minute").hint("wait a minute"),
+        ReplayError::Full => {
+            Fault::new(FaultCode::TooMany, "too many changes within a minute").hint("wait a minute")
+        }
     })
 }

@@ -33,12 +33,17 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// `app.deploy`: assemble the files, make the release, open the operation.
-pub(crate) async fn deploy(executor: &Arc<Executor>, params: app::AppDeploy, by: Asker) -> Result<Performed, Fault> {
+pub(crate) async fn deploy(
+    executor: &Arc<Executor>,
+    params: app::AppDeploy,
+    by: Asker,
+) -> Result<Performed, Fault> {
     executor.claim(&params.app)?;
     let (layout, app, manifest) = (executor.layout().clone(), params.app.clone(), params.manifest);
     let isolation = *executor.isolation();
     let limits = assemble::AssembleLimits::default();
-    let assembled = blocking(move || assemble::assemble(&layout, &isolation, &app, &manifest, &limits)).await?;
+    let assembled =
+        blocking(move || assemble::assemble(&layout, &isolation, &app, &manifest, &limits)).await?;
     let spec = assembled.manifest.spec;
     executor.check_routes(&spec)?;
     let secrets = wanted_secrets(&spec, &executor.secret_store(&params.app)?.current_versions())?;
@@ -56,7 +61,11 @@ pub(crate) async fn deploy(executor: &Arc<Executor>, params: app::AppDeploy, by:
 }
 
 /// `app.rollback`: configuration and secrets go back with the files.
-pub(crate) fn rollback(executor: &Arc<Executor>, params: app::AppRollback, by: Asker) -> Result<Performed, Fault> {
+pub(crate) fn rollback(
+    executor: &Arc<Executor>,
+    params: app::AppRollback,
+    by: Asker,
+) -> Result<Performed, Fault> {
     executor.claim(&params.app)?;
     let release = {
         let apps = executor.apps();
@@ -73,7 +82,11 @@ pub(crate) fn rollback(executor: &Arc<Executor>, params: app::AppRollback, by: A
 }
 
 /// `app.restart`: the current release with the newest secrets.
-pub(crate) fn restart(executor: &Arc<Executor>, params: app::AppRestart, by: Asker) -> Result<Performed, Fault> {
+pub(crate) fn restart(
+    executor: &Arc<Executor>,
+    params: app::AppRestart,
+    by: Asker,
+) -> Result<Performed, Fault> {
     executor.claim(&params.app)?;
     let release = with_newest_secrets(executor, &params.app, &by)?;
     open_release(executor, &params.app, "app.restart", release, by)
@@ -94,7 +107,8 @@ pub(crate) fn start(executor: &Arc<Executor>, params: app::AppStart, by: Asker) 
 pub(crate) fn scale(executor: &Arc<Executor>, params: app::AppScale, by: Asker) -> Result<Performed, Fault> {
     executor.claim(&params.app)?;
     if params.instances > limits::INSTANCES {
-        let message = format!("{} instances are more than the {} allowed", params.instances, limits::INSTANCES);
+        let message =
+            format!("{} instances are more than the {} allowed", params.instances, limits::INSTANCES);
         return Err(Fault::new(FaultCode::Invalid, message));
     }
     let spec = current(&executor.apps(), &params.app)?.spec.clone();
@@ -103,7 +117,13 @@ pub(crate) fn scale(executor: &Arc<Executor>, params: app::AppScale, by: Asker) 
         let message = format!("{} has no process {}", params.app, params.unit);
         return Err(Fault::new(FaultCode::NotFound, message).hint(format!("it has: {}", names.join(", "))));
     }
-    open(executor, &params.app, "app.scale", Goal::Scale { unit: params.unit, instances: params.instances }, by)
+    open(
+        executor,
+        &params.app,
+        "app.scale",
+        Goal::Scale { unit: params.unit, instances: params.instances },
+        by,
+    )
 }
 
 /// `app.stop`: no copies until `app.start`.
@@ -114,7 +134,11 @@ pub(crate) fn stop(executor: &Arc<Executor>, params: app::AppStop, by: Asker) ->
 }
 
 /// `app.remove`: no copies, and then nothing left.
-pub(crate) fn remove(executor: &Arc<Executor>, params: app::AppRemove, by: Asker) -> Result<Performed, Fault> {
+pub(crate) fn remove(
+    executor: &Arc<Executor>,
+    params: app::AppRemove,
+    by: Asker,
+) -> Result<Performed, Fault> {
     executor.claim(&params.app)?;
     executor.apps().known(&params.app)?;
     open(executor, &params.app, "app.remove", Goal::Remove {}, by)
@@ -136,7 +160,10 @@ pub(crate) async fn secrets_set(
 }
 
 /// `secrets.remove`: releases that use it keep their version.
-pub(crate) fn secrets_remove(executor: &Arc<Executor>, params: &secrets::SecretsRemove) -> Result<Performed, Fault> {
+pub(crate) fn secrets_remove(
+    executor: &Arc<Executor>,
+    params: &secrets::SecretsRemove,
+) -> Result<Performed, Fault> {
     let mut store = executor.secret_store(&params.app)?;
     store.remove(&params.name)?;
     replied(secrets::SecretsReply { secrets: executor.list_secrets(&store) })
@@ -153,11 +180,18 @@ pub(crate) async fn secrets_export(
 }
 
 /// `ops.cancel`: recorded here, carried out by the agent.
-pub(crate) fn cancel(executor: &Arc<Executor>, permit: &Permit, params: &ops::OpsCancel) -> Result<Performed, Fault> {
+pub(crate) fn cancel(
+    executor: &Arc<Executor>,
+    permit: &Permit,
+    params: &ops::OpsCancel,
+) -> Result<Performed, Fault> {
     let apps = executor.apps();
     let (record, open) = apps.with_operation(&params.operation)?;
     if !permit.sees(&record.app) {
-        return Err(Fault::new(FaultCode::NotFound, format!("no operation {} is in progress", params.operation)));
+        return Err(Fault::new(
+            FaultCode::NotFound,
+            format!("no operation {} is in progress", params.operation),
+        ));
     }
     let operation = summary(&open.operation, OperationState::Running);
     replied(ops::OpsCancelReply { operation })
@@ -196,7 +230,10 @@ pub(crate) async fn prune(executor: &Arc<Executor>, params: server::ServerPrune)
 }
 
 /// Removes what an app no longer needs. Also after each operation.
-pub(crate) async fn prune_app(executor: &Arc<Executor>, app: &AppRef) -> Result<server::ServerPruneReply, Fault> {
+pub(crate) async fn prune_app(
+    executor: &Arc<Executor>,
+    app: &AppRef,
+) -> Result<server::ServerPruneReply, Fault> {
     let (gone, manifests, versions) = executor.apps().change(app, |record| {
         let gone = record.forget_old();
         let manifests: Vec<Digest> = record.releases.iter().map(|release| release.manifest).collect();
@@ -235,13 +272,23 @@ fn open_release(
     let (scale, from) = {
         let apps = executor.apps();
         let record = apps.get(app);
-        let own = || release.spec.processes().map(|(unit, process)| (unit.clone(), process.instances)).collect();
-        (record.map_or_else(own, |record| record.scale_for(&release)), record.and_then(|record| record.current.clone()))
+        let own =
+            || release.spec.processes().map(|(unit, process)| (unit.clone(), process.instances)).collect();
+        (
+            record.map_or_else(own, |record| record.scale_for(&release)),
+            record.and_then(|record| record.current.clone()),
+        )
     };
     open(executor, app, command, Goal::Release { release: Box::new(release), scale, from }, by)
 }
 
-fn open(executor: &Arc<Executor>, app: &AppRef, command: &str, goal: Goal, by: Asker) -> Result<Performed, Fault> {
+fn open(
+    executor: &Arc<Executor>,
+    app: &AppRef,
+    command: &str,
+    goal: Goal,
+    by: Asker,
+) -> Result<Performed, Fault> {
     let operation = OpenOperation {
         id: by.operation,
         app: app.clone(),
@@ -261,7 +308,8 @@ fn expect_current(record: &AppRecord, believed: &ReleaseId) -> Result<(), Fault>
         current => {
             let serves = current.as_ref().map_or("nothing".to_owned(), ToString::to_string);
             let message = format!("{} serves {serves}, not {believed}", record.app);
-            Err(Fault::new(FaultCode::Conflict, message).hint("somebody changed it since: look with `allod releases`"))
+            Err(Fault::new(FaultCode::Conflict, message)
+                .hint("somebody changed it since: look with `allod releases`"))
         }
     }
 }
@@ -276,7 +324,8 @@ fn known_release<'a>(record: &'a AppRecord, id: &ReleaseId) -> Result<&'a Releas
 
 fn current(apps: &crate::apps::Apps, app: &AppRef) -> Result<Release, Fault> {
     let none = || {
-        Fault::new(FaultCode::Conflict, format!("{app} has never been deployed with success")).hint("`allod deploy` first")
+        Fault::new(FaultCode::Conflict, format!("{app} has never been deployed with success"))
+            .hint("`allod deploy` first")
     };
     apps.known(app)?.current().cloned().ok_or_else(none)
 }
@@ -291,13 +340,23 @@ fn with_newest_secrets(executor: &Arc<Executor>, app: &AppRef, by: &Asker) -> Re
     Ok(Release { id, secrets, made_at: executor.now(), by: by.name.clone(), ..release })
 }
 
-fn wanted_secrets(spec: &AppSpec, set: &BTreeMap<SecretName, u64>) -> Result<BTreeMap<SecretName, u64>, Fault> {
-    let missing: Vec<_> = spec.secrets.keys().filter(|name| !set.contains_key(*name)).map(SecretName::as_str).collect();
+fn wanted_secrets(
+    spec: &AppSpec,
+    set: &BTreeMap<SecretName, u64>,
+) -> Result<BTreeMap<SecretName, u64>, Fault> {
+    let missing: Vec<_> =
+        spec.secrets.keys().filter(|name| !set.contains_key(*name)).map(SecretName::as_str).collect();
     if !missing.is_empty() {
         let message = format!("{} needs secrets that are not set: {}", spec.app, missing.join(", "));
-        return Err(Fault::new(FaultCode::Invalid, message).hint("`allod secrets set NAME` asks for the value"));
+        return Err(
+            Fault::new(FaultCode::Invalid, message).hint("`allod secrets set NAME` asks for the value")
+        );
     }
-    Ok(set.iter().filter(|(name, _)| spec.secrets.contains_key(*name)).map(|(name, version)| (name.clone(), *version)).collect())
+    Ok(set
+        .iter()
+        .filter(|(name, _)| spec.secrets.contains_key(*name))
+        .map(|(name, version)| (name.clone(), *version))
+        .collect())
 }
 
 /// A release is its manifest and the versions of its secrets.
@@ -346,7 +405,8 @@ impl Executor {
 
     pub(crate) fn list_secrets(&self, store: &SecretStore) -> Vec<secrets::SecretEntry> {
         let apps = self.apps();
-        let in_use = apps.get(store.app()).and_then(|record| record.current()).map(|release| release.secrets.clone());
+        let in_use =
+            apps.get(store.app()).and_then(|record| record.current()).map(|release| release.secrets.clone());
         store.list(&in_use.unwrap_or_default())
     }
 
@@ -360,7 +420,10 @@ impl Executor {
                     Ok(()) => {}
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => {
-                        return Err(Fault::new(FaultCode::Internal, format!("{}: {error}", folder.display())));
+                        return Err(Fault::new(
+                            FaultCode::Internal,
+                            format!("{}: {error}", folder.display()),
+                        ));
                     }
                 }
             }

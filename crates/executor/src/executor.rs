@@ -41,7 +41,11 @@ impl Executor {
     ///
     /// # Errors
     /// A sentence that names what can't be opened. Nothing is taken for empty that can't be read.
-    pub async fn open(layout: Layout, isolation: Isolation, first_owner: Option<&str>) -> Result<Arc<Self>, String> {
+    pub async fn open(
+        layout: Layout,
+        isolation: Isolation,
+        first_owner: Option<&str>,
+    ) -> Result<Arc<Self>, String> {
         layout.create().map_err(|error| error.to_string())?;
         let lock = allod_store::Lock::take(&layout.executor()).map_err(|error| error.to_string())?;
         let clock = Clock::start();
@@ -61,7 +65,7 @@ impl Executor {
         let program = std::env::current_exe().map_err(|error| format!("this program's own file: {error}"))?;
         let settings = InstancesSettings {
             layout: layout.clone(),
-            isolation: isolation.clone(),
+            isolation,
             program,
             args: vec!["shim".into()],
             search_path: SEARCH_PATH.to_owned(),
@@ -187,7 +191,8 @@ impl Executor {
 /// Random bytes from the kernel.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0u8; N];
-    let got = getrandom(&mut bytes[..], GetRandomFlags::empty()).map_err(|error| format!("no random bits: {error}"))?;
+    let got = getrandom(&mut bytes[..], GetRandomFlags::empty())
+        .map_err(|error| format!("no random bits: {error}"))?;
     if got == N { Ok(bytes) } else { Err("the kernel gave too few random bits".to_owned()) }
 }
 
@@ -195,7 +200,8 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], String> {
 fn identity(layout: &Layout, isolation: &Isolation) -> Result<Fingerprint, String> {
     let public = layout.identity_public();
     if let Ok(text) = std::fs::read_to_string(&public) {
-        let key = PublicKey::from_openssh(text.trim()).map_err(|error| format!("{}: {error}", public.display()))?;
+        let key =
+            PublicKey::from_openssh(text.trim()).map_err(|error| format!("{}: {error}", public.display()))?;
         return Ok(key.fingerprint().clone());
     }
     let owner = match isolation {
@@ -203,7 +209,8 @@ fn identity(layout: &Layout, isolation: &Isolation) -> Result<Fingerprint, Strin
         Isolation::OwnUids { agent, .. } => Some(*agent),
     };
     let signer = load_or_make(&layout.agent().join("identity.key"), "allod server identity", owner)?;
-    allod_store::write_atomic(&public, signer.public_openssh().as_bytes(), 0o644).map_err(|error| error.to_string())?;
+    allod_store::write_atomic(&public, signer.public_openssh().as_bytes(), 0o644)
+        .map_err(|error| error.to_string())?;
     Ok(signer.fingerprint())
 }
 
@@ -219,7 +226,8 @@ fn load_or_make(path: &Path, comment: &str, owner: Option<u32>) -> Result<KeySig
             let text = signer.to_openssh();
             allod_store::write_atomic(path, text.as_bytes(), 0o600).map_err(|error| error.to_string())?;
             if let Some(uid) = owner {
-                std::os::unix::fs::chown(path, Some(uid), Some(uid)).map_err(|error| named(error.to_string()))?;
+                std::os::unix::fs::chown(path, Some(uid), Some(uid))
+                    .map_err(|error| named(error.to_string()))?;
             }
             Ok(signer)
         }
@@ -266,9 +274,15 @@ fn report(opened: &Opened) {
         tracing::error!(%found, "the record is damaged; it carries on in a new segment");
     }
     if opened.torn_tail_bytes_cut > 0 {
-        tracing::warn!(bytes = opened.torn_tail_bytes_cut, "an unfinished write at the end of the record was set aside");
+        tracing::warn!(
+            bytes = opened.torn_tail_bytes_cut,
+            "an unfinished write at the end of the record was set aside"
+        );
     }
     if !opened.unfinished.is_empty() {
-        tracing::warn!(changes = opened.unfinished.len(), "changes without an outcome were found; recorded as unknown");
+        tracing::warn!(
+            changes = opened.unfinished.len(),
+            "changes without an outcome were found; recorded as unknown"
+        );
     }
 }

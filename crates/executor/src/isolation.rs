@@ -99,7 +99,11 @@ impl Isolation {
                 &format!("agent and executor are the same user; {root}"),
             ),
             fact("agent can't read secrets", own, &format!("agent and executor are the same user; {root}")),
-            fact("apps can't change their release", own, &format!("releases belong to the apps' user; {root}")),
+            fact(
+                "apps can't change their release",
+                own,
+                &format!("releases belong to the apps' user; {root}"),
+            ),
             fact("apps can't read each other's data", own, &format!("all data belong to one user; {root}")),
             fact("no new privileges", true, ""),
             fact("no core dumps", true, ""),
@@ -177,7 +181,10 @@ mod tests {
         let (_folder, layout) = layout();
         let uids: std::collections::BTreeSet<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
-                .map(|n| { let layout = &layout; scope.spawn(move || OWN.uid_of(layout, &app(&format!("a{n}"))).unwrap()) })
+                .map(|n| {
+                    let layout = &layout;
+                    scope.spawn(move || OWN.uid_of(layout, &app(&format!("a{n}"))).unwrap())
+                })
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });

@@ -93,7 +93,8 @@ impl KeyStore {
     pub fn add(&mut self, line: &str, now: Timestamp) -> Result<KeysListReply, Fault> {
         let entry = parse_line(line)?;
         if self.revoked.has(entry.fingerprint()) {
-            let message = format!("{} is revoked on this server and can't be enrolled again", entry.fingerprint());
+            let message =
+                format!("{} is revoked on this server and can't be enrolled again", entry.fingerprint());
             return Err(Fault::new(FaultCode::Conflict, message).hint("make a new key with ssh-keygen"));
         }
         let mut lines = self.lines_without(entry.fingerprint());
@@ -199,7 +200,11 @@ pub fn list(enrolled: &EnrolledKeys, revoked: &Revoked) -> KeysListReply {
     };
     KeysListReply {
         keys: enrolled.entries().iter().map(entry).collect(),
-        complaints: enrolled.complaints().iter().map(|it| format!("line {}: {}", it.line, it.message)).collect(),
+        complaints: enrolled
+            .complaints()
+            .iter()
+            .map(|it| format!("line {}: {}", it.line, it.message))
+            .collect(),
         revoked: revoked.lines().collect(),
     }
 }

@@ -30,7 +30,8 @@ impl Layout {
         if !self.root.exists() {
             create_folder(&self.root, 0o711)?;
         }
-        for private in [self.executor(), self.apps(), self.secrets_folder(), self.instances(), self.record()] {
+        for private in [self.executor(), self.apps(), self.secrets_folder(), self.instances(), self.record()]
+        {
             create_folder(&private, 0o700)?;
         }
         for passable in [self.releases(), self.data_folder(), self.logs_folder()] {

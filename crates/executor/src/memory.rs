@@ -62,10 +62,19 @@ impl Memory {
     ///
     /// # Errors
     /// `TooMany` when the memory is full.
-    pub fn begin(&mut self, key: &Fingerprint, id: &str, body: Digest, intent: u64, now: Timestamp) -> Result<(), Fault> {
+    pub fn begin(
+        &mut self,
+        key: &Fingerprint,
+        id: &str,
+        body: Digest,
+        intent: u64,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
         self.forget(now);
         if self.ids.len() >= CAPACITY {
-            return Err(Fault::new(FaultCode::TooMany, "too many changes within a day").hint("try again in an hour"));
+            return Err(
+                Fault::new(FaultCode::TooMany, "too many changes within a day").hint("try again in an hour")
+            );
         }
         let name = (key.clone(), id.to_owned());
         self.by_intent.insert(intent, name.clone());
@@ -121,8 +130,13 @@ impl Memory {
     }
 
     fn forget(&mut self, now: Timestamp) {
-        while let Some((intent, name)) = self.by_intent.first_key_value().map(|(intent, name)| (*intent, name.clone())) {
-            let old = self.ids.get(&name).is_none_or(|it| now.since(it.at) > COMMAND_ID_MEMORY && it.intent == intent);
+        while let Some((intent, name)) =
+            self.by_intent.first_key_value().map(|(intent, name)| (*intent, name.clone()))
+        {
+            let old = self
+                .ids
+                .get(&name)
+                .is_none_or(|it| now.since(it.at) > COMMAND_ID_MEMORY && it.intent == intent);
             if !old {
                 return;
             }

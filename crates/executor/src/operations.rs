@@ -79,7 +79,9 @@ impl Executor {
         unit: &UnitName,
         release: &ReleaseId,
     ) -> Result<(Release, u32), Fault> {
-        let refuse = |why: &str| Fault::new(FaultCode::NotAllowed, format!("no instance of {release} may start: {why}"));
+        let refuse = |why: &str| {
+            Fault::new(FaultCode::NotAllowed, format!("no instance of {release} may start: {why}"))
+        };
         let apps = self.apps();
         let record = apps.known(app)?;
         let open = record.operation.as_ref().map(|open| &open.operation);
@@ -88,7 +90,9 @@ impl Executor {
             Some(Goal::Release { release: target, scale, .. }) if target.id == *release => {
                 (record.release(release), scale.get(unit).copied().unwrap_or(0))
             }
-            Some(Goal::Scale { unit: scaled, instances }) if scaled == unit && record.current.as_ref() == Some(release) => {
+            Some(Goal::Scale { unit: scaled, instances })
+                if scaled == unit && record.current.as_ref() == Some(release) =>
+            {
                 (record.current(), *instances)
             }
             Some(Goal::Release { .. } | Goal::Scale { .. } | Goal::Stop {} | Goal::Remove {}) | None => {
@@ -114,9 +118,10 @@ impl Executor {
 fn check_end(open: &OpenOperation, state: OperationState) -> Result<(), Fault> {
     match state {
         OperationState::Running => Err(Fault::new(FaultCode::Invalid, "an operation can't end as running")),
-        OperationState::Done if !open.promoted => {
-            Err(Fault::new(FaultCode::Conflict, format!("{} was never promoted, so it can't be done", open.id)))
-        }
+        OperationState::Done if !open.promoted => Err(Fault::new(
+            FaultCode::Conflict,
+            format!("{} was never promoted, so it can't be done", open.id),
+        )),
         OperationState::Done | OperationState::Failed | OperationState::Cancelled => Ok(()),
     }
 }

@@ -1,10 +1,6 @@
 //! A changing command, from the caller's signature to its outcome in the record.
 
-use crate::{
-    Executor, authorize::authorize, changes,
-    memory::Seen,
-    record::ChangeRecorder,
-};
+use crate::{Executor, authorize::authorize, changes, memory::Seen, record::ChangeRecorder};
 use allod_commands::{Permit, dispatch};
 use allod_proto::{
     Command, Fault, FaultCode, OperationId, Request,

@@ -3,11 +3,7 @@
 use crate::{Executor, authorize::Authorized, perform::Performed};
 use allod_audit::{Ending, Intent, Outcome, Record, RecordError, Who};
 use allod_commands::{Caller, Entry, Permit, Recorder};
-use allod_proto::{
-    Fault, FaultCode, Request, Timestamp,
-    executor::Observation,
-    messages::app::Accepted,
-};
+use allod_proto::{Fault, FaultCode, Request, Timestamp, executor::Observation, messages::app::Accepted};
 use allod_signing::{RequestFields, RequestHead, sshsig};
 use serde_json::Value;
 use std::sync::Arc;
@@ -71,7 +67,12 @@ impl Recorder for ChangeRecorder {
             let body = self.head.body;
             self.executor.memory().begin(key, request.id.as_str(), body, head.seq, self.executor.now())?;
         }
-        Ok(ChangeEntry { executor: Arc::clone(&self.executor), intent: head.seq, began: self.executor.now(), closed: false })
+        Ok(ChangeEntry {
+            executor: Arc::clone(&self.executor),
+            intent: head.seq,
+            began: self.executor.now(),
+            closed: false,
+        })
     }
 
     /// One line, not two syncs that a caller without permission could ask for in a loop.
@@ -85,7 +86,7 @@ impl Recorder for ChangeRecorder {
             code: Some(fault.code),
             took_ms: 0,
         };
-        if let Err(error) = self.executor.record().append_later(&allod_audit::Entry::Read(Box::new(denied))) {
+        if let Err(error) = self.executor.record().append_later(allod_audit::Entry::Read(Box::new(denied))) {
             tracing::error!(%error, "a denial could not be recorded");
         }
     }
@@ -138,7 +139,9 @@ impl Drop for ChangeEntry {
             reply: None,
             took_ms: self.executor.took_since(self.began),
         };
-        if let Err(error) = self.executor.record().append_later(&allod_audit::Entry::Outcome(Box::new(outcome))) {
+        if let Err(error) =
+            self.executor.record().append_later(allod_audit::Entry::Outcome(Box::new(outcome)))
+        {
             tracing::error!(%error, "an unknown outcome could not be recorded");
         }
         self.executor.memory().end(self.intent, None);
@@ -175,7 +178,7 @@ impl Executor {
     /// When the queue is full.
     pub(crate) fn observe(&self, seen: &[Observation]) -> Result<(), Fault> {
         for observation in seen {
-            self.record().append_later(&entry_of(observation)).map_err(|error| record_fault(&error))?;
+            self.record().append_later(entry_of(observation)).map_err(|error| record_fault(&error))?;
         }
         Ok(())
     }
@@ -214,7 +217,10 @@ pub fn who(caller: &Caller) -> Who {
 }
 
 /// Appends and waits until it is durable, off the runtime's own thread.
-pub(crate) async fn append(record: &Record, entry: allod_audit::Entry) -> Result<allod_proto::record::Head, Fault> {
+pub(crate) async fn append(
+    record: &Record,
+    entry: allod_audit::Entry,
+) -> Result<allod_proto::record::Head, Fault> {
     let record = record.clone();
     let appended = tokio::task::spawn_blocking(move || record.append(&entry)).await;
     match appended {
@@ -231,4 +237,3 @@ pub fn record_fault(error: &RecordError) -> Fault {
     Fault::new(error.code(), format!("the record can't be written, so nothing was done: {error}"))
         .hint("`allod doctor` says what is the matter; often the disk is full")
 }
-

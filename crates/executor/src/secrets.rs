@@ -172,8 +172,11 @@ impl SecretStore {
         let identity = load_identity(&self.key)?;
         for (name, version) in versions {
             let found = self.find(name, *version).ok_or_else(|| {
-                Fault::new(FaultCode::NotFound, format!("{} has no version {version} of secret {name}", self.app))
-                    .hint(format!("allod secrets set {name}, then deploy or restart"))
+                Fault::new(
+                    FaultCode::NotFound,
+                    format!("{} has no version {version} of secret {name}", self.app),
+                )
+                .hint(format!("allod secrets set {name}, then deploy or restart"))
             })?;
             let text = open_sealed(&identity, &self.app, name, &found.sealed)?;
             let value = text.get(seal_prefix(&self.app, name).len()..).unwrap_or_default();

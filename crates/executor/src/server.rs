@@ -68,7 +68,8 @@ fn may_connect(uid: u32, access: Access) -> bool {
 /// # Errors
 /// A sentence when standard input is no socket.
 pub async fn take_from_stdin(executor: Arc<Executor>) -> Result<(), String> {
-    let control = std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| format!("standard input: {error}"))?;
+    let control =
+        std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| format!("standard input: {error}"))?;
     let control = StdUnixStream::from(control);
     control.set_nonblocking(true).map_err(|error| format!("standard input: {error}"))?;
     let control = UnixStream::from_std(control).map_err(|error| format!("standard input: {error}"))?;
@@ -110,7 +111,8 @@ fn receive(control: &UnixStream) -> Result<Received, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut byte)];
-    let message = recvmsg(control, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)?;
+    let message =
+        recvmsg(control, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)?;
     for part in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(mut fds) = part
             && let Some(fd) = fds.next()

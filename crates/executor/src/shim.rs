@@ -66,7 +66,8 @@ fn take_starter() -> io::Result<Starter> {
 
 fn obey(starter: &mut Starter) -> Result<(), String> {
     setup::close_to_inspection().map_err(|error| format!("can't close the shim to inspection: {error}"))?;
-    let mut order = read_order(&mut starter.order).map_err(|error| format!("can't read the order: {error}"))?;
+    let mut order =
+        read_order(&mut starter.order).map_err(|error| format!("can't read the order: {error}"))?;
     setup::let_go_of_stdio().map_err(|error| format!("can't let go of the starter: {error}"))?;
     setup::confine(&order).map_err(|error| format!("can't confine the instance: {error}"))?;
     DirBuilder::new()
@@ -82,7 +83,8 @@ fn obey(starter: &mut Starter) -> Result<(), String> {
         Task::Once { timeout_ms, log } => {
             let (timeout, log) = (Duration::from_millis(*timeout_ms), log.clone());
             let launched = launch::launch(&mut order, None)?;
-            let lifeline = starter.order.try_clone().map_err(|error| format!("can't watch the starter: {error}"))?;
+            let lifeline =
+                starter.order.try_clone().map_err(|error| format!("can't watch the starter: {error}"))?;
             let ran = once::finish(launched, &order, timeout, log, lifeline)?;
             // If nobody reads it, nobody waits for it.
             let _ = starter.answer.write_all(&line(&Answer::Ran(ran)));

@@ -44,7 +44,9 @@ impl Counts {
                     self.add(command, caller, outcome.result == Ending::Ok, line.at);
                 }
             }
-            Entry::Read(read) => self.add(read.command.clone(), name(&read.who), read.result == Ending::Ok, line.at),
+            Entry::Read(read) => {
+                self.add(read.command.clone(), name(&read.who), read.result == Ending::Ok, line.at)
+            }
             Entry::Refusals(refusals) => self.refusals = self.refusals.saturating_add(refusals.count),
             Entry::Start(_) | Entry::Note(_) => {}
         }
@@ -70,7 +72,12 @@ impl Counts {
             .filter(|name| !called.contains(name))
             .map(str::to_owned)
             .collect();
-        AuditStatsReply { lines: self.lines, refusals: self.refusals, never, rows: self.rows.into_values().collect() }
+        AuditStatsReply {
+            lines: self.lines,
+            refusals: self.refusals,
+            never,
+            rows: self.rows.into_values().collect(),
+        }
     }
 }
 

@@ -188,8 +188,11 @@ commands! {
 
 fn unknown_command(name: &str) -> Fault {
     let shown: String = name.chars().take(60).collect();
-    Fault::new(FaultCode::Malformed, format!("there is no command {shown:?} in protocol version {}", crate::VERSION))
-        .hint("the server may be older than the client: `allod servers status` shows both versions")
+    Fault::new(
+        FaultCode::Malformed,
+        format!("there is no command {shown:?} in protocol version {}", crate::VERSION),
+    )
+    .hint("the server may be older than the client: `allod servers status` shows both versions")
 }
 
 impl CommandName {
@@ -312,7 +315,9 @@ impl Request {
                 crate::OLDEST_VERSION,
                 crate::VERSION
             );
-            return Err(Fault::new(FaultCode::Version, message).hint("upgrade the older of client and server"));
+            return Err(
+                Fault::new(FaultCode::Version, message).hint("upgrade the older of client and server")
+            );
         }
         let command = Command::from_parts(&written.command, written.params)
             .map_err(|fault| fault.request(written.id.as_str()))?;

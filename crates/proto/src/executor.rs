@@ -4,7 +4,8 @@
 //! again; the other actions only carry out what such a request allowed, or look.
 
 use crate::{
-    AppRef, Digest, Epoch, Fault, Fingerprint, InstanceId, OperationId, ReleaseId, SecretName, Timestamp, UnitName,
+    AppRef, Digest, Epoch, Fault, Fingerprint, InstanceId, OperationId, ReleaseId, SecretName, Timestamp,
+    UnitName,
     messages::{app::ReleaseSummary, server::IsolationFact},
     operation::OperationState,
     record::SignedHead,

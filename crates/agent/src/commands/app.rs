@@ -1,17 +1,13 @@
 //! Looking at an app, and at what a deploy would meet.
 
-use crate::{
-    agent::Agent,
-    executor_link::expect_done,
-    facts, log_reader, runtimes,
-};
+use crate::{agent::Agent, executor_link::expect_done, facts, log_reader, runtimes};
 use allod_proto::{
     AppRef, Fault, FaultCode,
     executor::{Action, DesiredApp, Done, Instance, Looked},
     messages::{
         app::{
-            AppLogs, AppMissing, AppMissingReply, AppPreflight, AppPreflightReply, AppReleasesReply, AppState,
-            AppStatus, InstanceState, InstanceStatus, Obstacle, UnitStatus,
+            AppLogs, AppMissing, AppMissingReply, AppPreflight, AppPreflightReply, AppReleasesReply,
+            AppState, AppStatus, InstanceState, InstanceStatus, Obstacle, UnitStatus,
         },
         secrets::SecretsReply,
     },
@@ -58,7 +54,8 @@ pub(super) async fn logs(agent: &Arc<Agent>, params: AppLogs) -> Result<Answer, 
 
 /// How an app stands: desired against actual.
 pub(super) fn status_of(agent: &Agent, desired: &DesiredApp, looked: &Looked) -> AppStatus {
-    let instances: Vec<&Instance> = looked.instances.iter().filter(|instance| instance.app == desired.app).collect();
+    let instances: Vec<&Instance> =
+        looked.instances.iter().filter(|instance| instance.app == desired.app).collect();
     let units = desired.current.iter().flat_map(|current| &current.spec.units).map(|(unit, spec)| {
         let (kind, wanted) = match &spec.kind {
             UnitKind::Process(_) => ("process", if desired.stopped { 0 } else { desired.wanted(unit) }),
@@ -96,7 +93,10 @@ pub(super) fn status_of(agent: &Agent, desired: &DesiredApp, looked: &Looked) ->
 /// Whether a secret of what serves was set again since.
 fn secrets_pending(desired: &DesiredApp) -> bool {
     desired.current.as_ref().is_some_and(|current| {
-        current.secrets.iter().any(|(name, version)| desired.secrets.get(name).is_some_and(|newest| newest != version))
+        current
+            .secrets
+            .iter()
+            .any(|(name, version)| desired.secrets.get(name).is_some_and(|newest| newest != version))
     })
 }
 
@@ -131,7 +131,8 @@ fn state(desired: &DesiredApp, units: &[UnitStatus]) -> AppState {
         return AppState::Stopped;
     }
     let healthy = |unit: &UnitStatus| {
-        let well = unit.instances.iter().filter(|it| it.state == InstanceState::Healthy && it.release == current.id);
+        let well =
+            unit.instances.iter().filter(|it| it.state == InstanceState::Healthy && it.release == current.id);
         u32::try_from(well.count()).unwrap_or(u32::MAX)
     };
     let wanted: u32 = units.iter().map(|unit| unit.wanted).sum();
@@ -147,8 +148,10 @@ pub(super) async fn preflight(agent: &Agent, params: AppPreflight) -> Result<App
     let looked = agent.look().await?;
     let desired = looked.apps.iter().find(|desired| desired.app == params.spec.app);
     let secrets = agent.link.ask(Action::Secrets { app: params.spec.app.clone() }).await;
-    let set: BTreeSet<_> =
-        expect_done!(secrets, Done::Secrets { secrets } => secrets)?.into_iter().map(|secret| secret.name).collect();
+    let set: BTreeSet<_> = expect_done!(secrets, Done::Secrets { secrets } => secrets)?
+        .into_iter()
+        .map(|secret| secret.name)
+        .collect();
     let mut obstacles = foreign_routes(&params.spec, &looked);
     obstacles.extend(unset_secrets(&params.spec, &set));
     obstacles.extend(params.architecture.as_deref().and_then(other_architecture));
@@ -156,8 +159,9 @@ pub(super) async fn preflight(agent: &Agent, params: AppPreflight) -> Result<App
     let free = facts::disk(&agent.attached.releases).0;
     obstacles.extend(too_large(params.bytes, free));
     for (_, process) in params.spec.processes() {
-        if let Some(runtime) = &process.runtime {
-            obstacles.extend(runtimes::check(runtime).await.err());
+        if let Some(runtime) = process.runtime.clone() {
+            let checked = tokio::task::spawn_blocking(move || runtimes::check(&runtime)).await;
+            obstacles.extend(checked.ok().and_then(Result::err));
         }
     }
     Ok(AppPreflightReply {
@@ -180,8 +184,13 @@ fn obstacle(about: &str, message: String, fix: &str) -> Obstacle {
 fn foreign_routes(spec: &AppSpec, looked: &Looked) -> Vec<Obstacle> {
     let mut found = Vec::new();
     for other in looked.apps.iter().filter(|other| other.app != spec.app) {
-        let theirs = other.current.iter().flat_map(|current| current.spec.units.values()).flat_map(|unit| &unit.routes);
-        for pattern in theirs.filter(|pattern| spec.units.values().any(|unit| unit.routes.contains(pattern))) {
+        let theirs = other
+            .current
+            .iter()
+            .flat_map(|current| current.spec.units.values())
+            .flat_map(|unit| &unit.routes);
+        for pattern in theirs.filter(|pattern| spec.units.values().any(|unit| unit.routes.contains(pattern)))
+        {
             let message = format!("the route {pattern} belongs to {}", other.app);
             found.push(obstacle("route", message, "choose another route in allod.toml"));
         }
@@ -192,7 +201,9 @@ fn foreign_routes(spec: &AppSpec, looked: &Looked) -> Vec<Obstacle> {
 fn unset_secrets(spec: &AppSpec, set: &BTreeSet<allod_proto::SecretName>) -> Vec<Obstacle> {
     let unset = spec.secrets.keys().filter(|name| !set.contains(*name));
     unset
-        .map(|name| obstacle("secret", format!("the secret {name} is not set"), &format!("allod secrets set {name}")))
+        .map(|name| {
+            obstacle("secret", format!("the secret {name} is not set"), &format!("allod secrets set {name}"))
+        })
         .collect()
 }
 

@@ -51,7 +51,8 @@ pub(super) fn can(agent: &Agent, permit: &Permit, params: &KeysCan) -> Result<Ke
     let keys = agent.keys.get();
     let wanted = params.fingerprint.as_ref().and_then(|fingerprint| keys.enrolled.find(fingerprint));
     let entry = wanted.filter(|entry| !keys.revoked.has(entry.fingerprint())).ok_or_else(|| {
-        Fault::new(FaultCode::NotFound, "this key is not enrolled, so it may do nothing").hint("`allod keys list`")
+        Fault::new(FaultCode::NotFound, "this key is not enrolled, so it may do nothing")
+            .hint("`allod keys list`")
     })?;
     Ok(describe(Some(entry.fingerprint().clone()), entry.name(), entry.grant()))
 }

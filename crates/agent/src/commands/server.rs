@@ -16,7 +16,8 @@ use std::time::Duration;
 
 pub(super) async fn status(agent: &Agent, permit: &Permit) -> Result<ServerStatusReply, Fault> {
     let looked = agent.look().await?;
-    let apps = looked.apps.iter().filter(|app| permit.sees(&app.app)).map(|it| app::status_of(agent, it, &looked));
+    let apps =
+        looked.apps.iter().filter(|app| permit.sees(&app.app)).map(|it| app::status_of(agent, it, &looked));
     let disk = facts::disk(&agent.attached.releases);
     let may_see_keys = permit.caller().role() >= Role::Operator && permit.caller().apps().is_none();
     Ok(ServerStatusReply {
@@ -39,13 +40,15 @@ pub(super) async fn status(agent: &Agent, permit: &Permit) -> Result<ServerStatu
 }
 
 fn record_key(agent: &Agent) -> Result<allod_proto::Fingerprint, Fault> {
-    let key = PublicKey::from_openssh(&agent.attached.record_key).map_err(|_| crate::executor_link::unexpected())?;
+    let key = PublicKey::from_openssh(&agent.attached.record_key)
+        .map_err(|_| crate::executor_link::unexpected())?;
     Ok(key.fingerprint().clone())
 }
 
 pub(super) async fn doctor(agent: &Agent) -> Result<ServerDoctorReply, Fault> {
     let looked = agent.look().await?;
-    let mut findings = vec![disk(agent), clock(agent), enrolled(agent), proxy(agent).await, apps(agent, &looked)];
+    let mut findings =
+        vec![disk(agent), clock(agent), enrolled(agent), proxy(agent).await, apps(agent, &looked)];
     findings.extend(isolation(agent));
     findings.sort_by_key(|finding| finding.level);
     Ok(ServerDoctorReply { findings })
@@ -90,16 +93,27 @@ fn enrolled(agent: &Agent) -> Finding {
         return finding("keys", FindingLevel::Bad, message, Some("allod keys add KEY --role owner"));
     }
     if complaints.is_empty() {
-        return finding("keys", FindingLevel::Good, format!("{} enrolled", keys.enrolled.entries().len()), None);
+        return finding(
+            "keys",
+            FindingLevel::Good,
+            format!("{} enrolled", keys.enrolled.entries().len()),
+            None,
+        );
     }
     let message = format!("lines that authorise nobody: {}", complaints.join("; "));
-    finding("keys", FindingLevel::Warning, message, Some("mend or remove the lines in the file of enrolled keys"))
+    finding(
+        "keys",
+        FindingLevel::Warning,
+        message,
+        Some("mend or remove the lines in the file of enrolled keys"),
+    )
 }
 
 async fn proxy(agent: &Agent) -> Finding {
     match agent.routes.proxy_status().await {
         Some(status) => {
-            let message = format!("serves generation {} with {} in flight", status.generation, status.in_flight);
+            let message =
+                format!("serves generation {} with {} in flight", status.generation, status.in_flight);
             finding("proxy", FindingLevel::Good, message, None)
         }
         None => finding(
@@ -121,7 +135,12 @@ fn apps(agent: &Agent, looked: &Looked) -> Finding {
     if ill.is_empty() {
         return finding("apps", FindingLevel::Good, format!("{} as wanted", all.len()), None);
     }
-    finding("apps", FindingLevel::Bad, format!("not as wanted: {}", ill.join(", ")), Some("allod logs, then allod deploy or allod rollback"))
+    finding(
+        "apps",
+        FindingLevel::Bad,
+        format!("not as wanted: {}", ill.join(", ")),
+        Some("allod logs, then allod deploy or allod rollback"),
+    )
 }
 
 fn isolation(agent: &Agent) -> Vec<Finding> {

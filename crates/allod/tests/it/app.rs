@@ -45,8 +45,12 @@ impl Default for Options {
 
 impl App {
     pub(crate) fn new(folder: &Path, binary: &Path, name: &str) -> Self {
-        let app =
-            Self { folder: folder.to_owned(), name: name.to_owned(), binary: binary.to_owned(), options: Options::default() };
+        let app = Self {
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+            binary: binary.to_owned(),
+            options: Options::default(),
+        };
         app.write("v1");
         app
     }
@@ -108,7 +112,8 @@ impl App {
         let start = [vec!["sh".to_owned(), "run.sh".to_owned()], arguments.clone()].concat();
         let mut text = format!("name = {:?}\n\n[units.web]\n", self.name);
         writeln!(text, "start = {start:?}\ninstances = {instances}\nroutes = {routes:?}").unwrap();
-        writeln!(text, "health = \"/health\"\nhealth_timeout = {health_timeout:?}\ndrain = {drain:?}").unwrap();
+        writeln!(text, "health = \"/health\"\nhealth_timeout = {health_timeout:?}\ndrain = {drain:?}")
+            .unwrap();
         text.push_str(more);
         text
     }

@@ -1,7 +1,12 @@
 //! Programs die by SIGKILL in the middle of a deploy and under load. Apps run on, visitors are served again at once, the
 //! deploy ends, and the record is whole.
 
-use crate::{load::Load, processes::{eventually, is_alive}, visitor::get, world::World};
+use crate::{
+    load::Load,
+    processes::{eventually, is_alive},
+    visitor::get,
+    world::World,
+};
 use std::time::Duration;
 
 /// How long visitors may be without an answer after the proxy died.
@@ -50,7 +55,8 @@ async fn dies_in_the_middle(programs: &[&str]) {
     let app = app.with(|options| options.arguments.clear());
     app.deploy(&world, "v3").await.ok();
     assert_eq!(get(world.http, "a", "/").await.unwrap().header("x-version"), Some("v3"));
-    let pids = eventually("two copies", async || Some(app.pids(&world).await).filter(|pids| pids.len() == 2)).await;
+    let pids =
+        eventually("two copies", async || Some(app.pids(&world).await).filter(|pids| pids.len() == 2)).await;
     assert!(pids.iter().all(|pid| is_alive(*pid)));
     assert!(before.iter().all(|pid| !is_alive(*pid)), "old copies were left behind");
 }

@@ -20,7 +20,12 @@ async fn an_app_is_deployed_and_reached_by_host_and_by_path() {
     let deployed = app.deploy(&world, "v1").await.ok().json();
     let row = &deployed["servers"][0];
     assert_eq!((&deployed["ok"], &row["server"]), (&true.into(), &"local".into()), "{deployed}");
-    for (host, path) in [("blog.test", "/"), ("BLOG.test:80", "/"), ("elsewhere.test", "/pages"), ("elsewhere.test", "/pages/")] {
+    for (host, path) in [
+        ("blog.test", "/"),
+        ("BLOG.test:80", "/"),
+        ("elsewhere.test", "/pages"),
+        ("elsewhere.test", "/pages/"),
+    ] {
         let answer = get(world.http, host, path).await.unwrap();
         assert_eq!((answer.status, answer.header("x-version")), (200, Some("v1")), "{host}{path} {answer:?}");
     }
@@ -33,7 +38,9 @@ async fn an_app_is_deployed_and_reached_by_host_and_by_path() {
 async fn a_second_deploy_sends_only_what_changed_and_an_unchanged_one_does_nothing() {
     let world = World::up().await;
     let app = world.app("blog");
-    let noise: Vec<u8> = (0u32..2_000_000).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes()).collect();
+    let noise: Vec<u8> = (0u32..2_000_000)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes())
+        .collect();
     std::fs::write(app.folder.join("data.bin"), &noise).unwrap();
     let first = app.deploy(&world, "v1").await.ok().json();
     let sent = |document: &serde_json::Value| document["servers"][0]["sent_bytes"].as_u64().unwrap();
@@ -169,7 +176,11 @@ async fn scaling_under_load_loses_no_request_and_every_copy_answers() {
     for wanted in [3, 2] {
         app.run(&world, &["scale", &format!("web={wanted}")]).await.ok();
         let unit = app.status(&world).await["units"][0].clone();
-        assert_eq!((unit["wanted"].as_u64(), unit["instances"].as_array().unwrap().len()), (Some(wanted), wanted as usize), "{unit}");
+        assert_eq!(
+            (unit["wanted"].as_u64(), unit["instances"].as_array().unwrap().len()),
+            (Some(wanted), wanted as usize),
+            "{unit}"
+        );
         let mut seen = std::collections::BTreeSet::new();
         eventually("every copy answers", async || {
             let answer = get(world.http, "a", "/").await.unwrap();
@@ -224,7 +235,8 @@ async fn a_crashed_process_is_started_again_by_itself() {
     crate::processes::signal(before, rustix::process::Signal::KILL);
     let unit = eventually("the app runs again", async || {
         let status = app.status(&world).await;
-        let instance = status["units"][0]["instances"].as_array()?.iter().find(|it| it["state"] == "healthy")?.clone();
+        let instance =
+            status["units"][0]["instances"].as_array()?.iter().find(|it| it["state"] == "healthy")?.clone();
         (instance["pid"].as_u64()? != u64::from(before)).then_some(instance)
     })
     .await;
@@ -253,7 +265,9 @@ async fn a_static_site_is_served_beside_a_program() {
     assert_eq!((index.status, index.body.as_str()), (200, "<h1>hello</h1>"), "{index:?}");
     assert_eq!(get(world.http, "site.test", "/deep/a.txt").await.unwrap().body, "deep");
     assert_eq!(get(world.http, "site.test", "/app").await.unwrap().header("x-version"), Some("v1"));
-    for outside in ["/../allod.toml", "/%2e%2e/allod.toml", "/..%2fallod.toml", "/deep/../../allod.toml", "/allod.toml"] {
+    for outside in
+        ["/../allod.toml", "/%2e%2e/allod.toml", "/..%2fallod.toml", "/deep/../../allod.toml", "/allod.toml"]
+    {
         let answer = get(world.http, "site.test", outside).await.unwrap();
         assert!(answer.status >= 400 && !answer.body.contains("units"), "{outside}: {answer:?}");
     }

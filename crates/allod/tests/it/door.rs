@@ -6,8 +6,7 @@ use crate::{
     world::World,
 };
 use allod_proto::{
-    AppRef, Epoch, Role, Timestamp,
-    headers,
+    AppRef, Epoch, Role, Timestamp, headers,
     limits::BODY,
     messages::{
         app::{AppStatusGet, AppStop},
@@ -98,7 +97,8 @@ async fn who_proves_nothing_is_not_told_what_was_wrong() {
     let forged = forged.send(at).await;
     // A stranger whose clock, epoch or wish is wrong as well learns of none of it.
     let late = Draft { timestamp: Timestamp(1), ..look(&world).await }.sign(&stranger).send(at).await;
-    let old = Draft { epoch: Epoch::from_random([7; 16]), ..look(&world).await }.sign(&stranger).send(at).await;
+    let old =
+        Draft { epoch: Epoch::from_random([7; 16]), ..look(&world).await }.sign(&stranger).send(at).await;
     let mut without = good.head.headers();
     without.retain(|(name, _)| *name != headers::NONCE);
     let without = send(at, "POST", headers::RPC_PATH, &without, &good.draft.body).await;
@@ -180,7 +180,8 @@ async fn a_viewer_may_look_and_nothing_else() {
     let refused = draft.sign(&key).send(world.management).await;
     assert_eq!((refused.answer.status, refused.code()), (403, "not_allowed"), "{refused:?}");
     let keys = world.allod(&["keys", "list"]).await.ok().json();
-    let roles: Vec<_> = keys["servers"][0]["keys"].as_array().unwrap().iter().map(|key| key["role"].clone()).collect();
+    let roles: Vec<_> =
+        keys["servers"][0]["keys"].as_array().unwrap().iter().map(|key| key["role"].clone()).collect();
     assert_eq!(roles, ["owner", "viewer"], "{keys}");
 }
 
@@ -216,7 +217,9 @@ async fn what_is_too_large_or_goes_nowhere_is_refused() {
     let (at, owner) = (world.management, world.owner());
     let large = Draft { body: vec![b' '; BODY + 1], ..look(&world).await }.sign(&owner).send(at).await;
     assert_eq!((large.answer.status, large.code()), (413, "too_large"), "{:?}", large.answer.head);
-    for (method, path) in [("GET", "/rpc"), ("POST", "/"), ("POST", "/rpc/"), ("PUT", "/rpc"), ("GET", "/chunks/a/b/c")] {
+    for (method, path) in
+        [("GET", "/rpc"), ("POST", "/"), ("POST", "/rpc/"), ("PUT", "/rpc"), ("GET", "/chunks/a/b/c")]
+    {
         let nowhere = send(at, method, path, &[], b"").await;
         assert_eq!((nowhere.answer.status, nowhere.code()), (404, "not_found"), "{method} {path}");
     }
@@ -261,7 +264,12 @@ async fn a_line_that_would_authorise_nobody_is_refused_by_the_server_too() {
     let world = World::up().await;
     let key = KeySigner::generate([6; 32], "eve").public_openssh();
     let before = world.allod(&["keys", "list"]).await.ok().json();
-    for line in [format!("role=king {key}"), format!("role=owner,danger {key}"), key.clone(), format!("role=owner {key}\nrole=owner {key}")] {
+    for line in [
+        format!("role=king {key}"),
+        format!("role=owner,danger {key}"),
+        key.clone(),
+        format!("role=owner {key}\nrole=owner {key}"),
+    ] {
         let draft = Draft::new(&world.identity, &epoch(&world).await, KeysAdd { line: line.clone() });
         let refused = draft.sign(&world.owner()).send(world.management).await;
         assert_eq!(refused.code(), "invalid", "{line:?}: {refused:?}");

@@ -21,11 +21,7 @@ use allod_proto::{
 };
 use allod_signing::{KeySigner, PublicKey};
 use rustix::process::Signal;
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    process::Stdio,
-};
+use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{
@@ -77,7 +73,13 @@ impl Taken {
         std::fs::write(&line, format!("role=owner {}\n", owner.public_openssh())).unwrap();
         let mut command = std::process::Command::new(BINARY);
         command.args(["executor", "--stop-apps-at-exit", "--state"]).arg(&state);
-        command.arg("--run").arg(folder.path().join("r")).arg("--listen").arg(&socket).arg("--first-owner").arg(line);
+        command
+            .arg("--run")
+            .arg(folder.path().join("r"))
+            .arg("--listen")
+            .arg(&socket)
+            .arg("--first-owner")
+            .arg(line);
         // It makes its own folders, but the agent's is the agent's.
         std::fs::create_dir_all(state.join("agent")).unwrap();
         std::fs::create_dir_all(folder.path().join("r")).unwrap();
@@ -85,7 +87,11 @@ impl Taken {
         command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
         let mut child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let stream = eventually("the executor listens", async || {
-            assert!(matches!(child.try_wait(), Ok(None)), "{}", std::fs::read_to_string(folder.path().join("log")).unwrap());
+            assert!(
+                matches!(child.try_wait(), Ok(None)),
+                "{}",
+                std::fs::read_to_string(folder.path().join("log")).unwrap()
+            );
             UnixStream::connect(&socket).await.ok()
         })
         .await;
@@ -106,7 +112,8 @@ impl Taken {
     }
 
     async fn attach(&mut self) {
-        let Ok(Done::Attached(attached)) = self.ask(Action::Attach { version: "1".to_owned() }).await.outcome else {
+        let Ok(Done::Attached(attached)) = self.ask(Action::Attach { version: "1".to_owned() }).await.outcome
+        else {
             panic!("not attached")
         };
         self.attached = *attached;
@@ -189,14 +196,17 @@ impl Taken {
 
     async fn current(&mut self) -> Option<ReleaseId> {
         match self.ask(Action::Look {}).await.outcome {
-            Ok(Done::Looked(looked)) => looked.apps.into_iter().find(|it| it.app == app())?.current.map(|it| it.id),
+            Ok(Done::Looked(looked)) => {
+                looked.apps.into_iter().find(|it| it.app == app())?.current.map(|it| it.id)
+            }
             other => panic!("{other:?}"),
         }
     }
 }
 
 fn placeholder() -> Attached {
-    let nobody = allod_proto::executor::KeyFiles { enrolled: String::new(), revoked: String::new(), generation: 0 };
+    let nobody =
+        allod_proto::executor::KeyFiles { enrolled: String::new(), revoked: String::new(), generation: 0 };
     Attached {
         epoch: Epoch::from_random([0; 16]),
         record_key: String::new(),
@@ -274,12 +284,17 @@ async fn no_change_is_made_without_an_enrolled_callers_own_fresh_signature() {
         Draft { method: "PUT", ..taken.draft(enrol_eve()) },
         Draft { audience: eve_server(), ..taken.draft(enrol_eve()) },
     ] {
-        let call = SignedCall { method: "POST".to_owned(), path: "/rpc".to_owned(), ..elsewhere.sign(&taken.owner).call() };
+        let call = SignedCall {
+            method: "POST".to_owned(),
+            path: "/rpc".to_owned(),
+            ..elsewhere.sign(&taken.owner).call()
+        };
         assert_eq!(taken.refused(Action::Perform(call)).await, FaultCode::Refused);
     }
     let old = Draft { epoch: Epoch::from_random([9; 16]), ..taken.draft(enrol_eve()) }.sign(&taken.owner);
     assert_eq!(taken.refused(Action::Perform(old.call())).await, FaultCode::StaleEpoch);
-    let late = Draft { timestamp: now().minus(std::time::Duration::from_secs(120)), ..taken.draft(enrol_eve()) };
+    let late =
+        Draft { timestamp: now().minus(std::time::Duration::from_secs(120)), ..taken.draft(enrol_eve()) };
     let late = late.sign(&taken.owner).call();
     assert_eq!(taken.refused(Action::Perform(late)).await, FaultCode::Clock);
     let read = taken.draft(KeysList {}).sign(&taken.owner).call();
@@ -328,7 +343,10 @@ async fn a_key_with_less_than_the_command_needs_is_refused_here_too() {
     assert_eq!(taken.refused(Action::Perform(call)).await, FaultCode::NotAllowed);
     assert_eq!(taken.enrolled(), before);
     let lines = taken.lines().await;
-    assert!(lines.iter().any(|line| line.contains("not_allowed") && line.contains("\"outcome\"")), "{lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("not_allowed") && line.contains("\"outcome\"")),
+        "{lines:?}"
+    );
 }
 
 #[tokio::test]
@@ -349,14 +367,17 @@ async fn only_a_release_that_a_caller_brought_can_run() {
 
     // An operation that nobody opened can't be promoted or ended, and one that was not promoted can't be done.
     assert_eq!(taken.refused(Action::Promote { operation: other.clone() }).await, FaultCode::NotFound);
-    let finish = |operation: &OperationId, state| Action::Finish { operation: operation.clone(), state, fault: None };
+    let finish =
+        |operation: &OperationId, state| Action::Finish { operation: operation.clone(), state, fault: None };
     assert_eq!(taken.refused(finish(&other, OperationState::Failed)).await, FaultCode::NotFound);
     assert_eq!(taken.refused(finish(&operation, OperationState::Done)).await, FaultCode::Conflict);
     assert_eq!(taken.refused(finish(&operation, OperationState::Running)).await, FaultCode::Invalid);
     assert_eq!(taken.current().await, None);
 
     // As it was meant to go.
-    let Ok(Done::Started { .. }) = taken.ask(start(Some(operation.clone()), &v1)).await.outcome else { panic!() };
+    let Ok(Done::Started { .. }) = taken.ask(start(Some(operation.clone()), &v1)).await.outcome else {
+        panic!()
+    };
     assert!(taken.ask(Action::Promote { operation: operation.clone() }).await.outcome.is_ok());
     assert!(taken.ask(finish(&operation, OperationState::Done)).await.outcome.is_ok());
     assert_eq!(taken.current().await, Some(v1.clone()));
@@ -383,7 +404,10 @@ async fn chunks_that_the_agent_changed_make_no_release() {
     let code = taken.refused(Action::Perform(call)).await;
     assert_ne!(code, FaultCode::Internal, "a changed chunk is a refusal, not a defect");
     assert_eq!(taken.current().await, None);
-    assert!(!taken.state("releases/shop/production").exists() || is_empty(taken.state("releases/shop/production")));
+    assert!(
+        !taken.state("releases/shop/production").exists()
+            || is_empty(taken.state("releases/shop/production"))
+    );
 }
 
 fn is_empty(folder: PathBuf) -> bool {
@@ -432,7 +456,8 @@ async fn the_record_can_only_grow() {
     })
     .await;
     assert_eq!(after[..before.len()], before[..]);
-    let intents = |lines: &[String]| lines.iter().filter(|line| line.contains("\"entry\":\"intent\"")).count();
+    let intents =
+        |lines: &[String]| lines.iter().filter(|line| line.contains("\"entry\":\"intent\"")).count();
     assert_eq!(intents(&after), intents(&before));
     let Ok(Done::Verified(verified)) = taken.ask(Action::RecordVerify {}).await.outcome else { panic!() };
     assert_eq!(verified.found, None);
@@ -470,7 +495,8 @@ async fn files_outside_an_apps_logs_are_out_of_reach() {
 #[tokio::test]
 async fn nothing_is_answered_before_attach() {
     let taken = Taken::start().await;
-    let (read, mut write) = UnixStream::connect(taken.folder.path().join("x.sock")).await.unwrap().into_split();
+    let (read, mut write) =
+        UnixStream::connect(taken.folder.path().join("x.sock")).await.unwrap().into_split();
     let ask = serde_json::to_string(&Ask { id: 7, action: Action::Keys {} }).unwrap();
     write.write_all(format!("{ask}\n").as_bytes()).await.unwrap();
     let line = BufReader::new(read).lines().next_line().await.unwrap().unwrap();

@@ -2,7 +2,8 @@
 //! SECURITY.md names are there.
 
 use crate::{cli::Output, processes::PATIENCE, world::World};
-use std::{fmt::Write as _, path::Path, process::Stdio};
+use allod_signing::KeySigner;
+use std::{fmt::Write as _, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
 use tokio::process::Command;
 
 const GUIDE: &str = include_str!("../../../../docs/guide.md");
@@ -39,6 +40,7 @@ async fn what_the_guide_says_to_type_works_in_the_order_in_which_it_stands() {
     let world = World::up().await;
     let home = world.state.with_file_name("guide");
     std::fs::create_dir(&home).unwrap();
+    write_key(&home.join("ana"));
     let mut sh = Command::new("sh");
     sh.args(["-eux", "-c", &script]).current_dir(&home).env_clear();
     // The copy of the binary that apps can reach, whatever user they have.
@@ -48,6 +50,14 @@ async fn what_the_guide_says_to_type_works_in_the_order_in_which_it_stands() {
     let ran = tokio::time::timeout(PATIENCE * 4, sh.output()).await.expect("the guide's commands do not end").unwrap();
     let Output { code, stdout, stderr } = crate::cli::ended(ran);
     assert_eq!(code, 0, "{stdout}\n{stderr}");
+}
+
+/// What `ssh-keygen` would write: it isn't on every machine.
+fn write_key(file: &Path) {
+    let key = KeySigner::generate([77; 32], "ana@laptop");
+    std::fs::write(file, key.to_openssh().as_bytes()).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(file.with_extension("pub"), key.public_openssh()).unwrap();
 }
 
 /// The code spans of a line.

@@ -40,7 +40,13 @@ pub(crate) struct Report {
 impl Report {
     /// Nothing failed, and there was enough to fail.
     pub(crate) fn all_answered(&self) {
-        assert!(self.failed.is_empty(), "{} of {} failed: {:?}", self.failed.len(), self.requests, self.first());
+        assert!(
+            self.failed.is_empty(),
+            "{} of {} failed: {:?}",
+            self.failed.len(),
+            self.requests,
+            self.first()
+        );
         assert!(self.requests > 50, "only {} requests", self.requests);
     }
 
@@ -60,7 +66,8 @@ pub(crate) struct Load {
 impl Load {
     /// Begins: half of the visitors keep their connections, half take new ones.
     pub(crate) fn begin(at: SocketAddr, path: &'static str) -> Self {
-        let (seen, stop, begin) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)), Instant::now());
+        let (seen, stop, begin) =
+            (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)), Instant::now());
         let workers = (0..6).map(|number| {
             let visitor = Visitor { at, path, keep: number % 2 == 0, begin };
             tokio::spawn(visitor.work(Arc::clone(&seen), Arc::clone(&stop)))
@@ -154,8 +161,9 @@ impl Visitor {
     async fn connect(&self) -> Result<Connection, String> {
         let stream = TcpStream::connect(self.at).await.map_err(|error| format!("connecting: {error}"))?;
         let _ = stream.set_nodelay(true);
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
         tokio::spawn(connection);
         Ok(sender)
     }

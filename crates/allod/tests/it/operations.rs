@@ -12,7 +12,9 @@ use rustix::process::Signal;
 use std::sync::Arc;
 
 fn slow(world: &World, milliseconds: &str) -> App {
-    world.app("blog").with(|options| options.arguments = ["--start-delay", milliseconds].map(str::to_owned).into())
+    world
+        .app("blog")
+        .with(|options| options.arguments = ["--start-delay", milliseconds].map(str::to_owned).into())
 }
 
 #[tokio::test]
@@ -61,7 +63,8 @@ async fn ctrl_c_leaves_the_deploy_running_and_attach_picks_it_up() {
     let world = World::up().await;
     let app = slow(&world, "4000");
     app.write("v1");
-    let mut deploy = world.cli.command(&["deploy", "--yes", "--json"]).current_dir(&app.folder).spawn().unwrap();
+    let mut deploy =
+        world.cli.command(&["deploy", "--yes", "--json"]).current_dir(&app.folder).spawn().unwrap();
     let operation = world.is_busy().await;
     signal(deploy.id().unwrap(), Signal::INT);
     assert_eq!(deploy.wait().await.unwrap().code(), Some(130));
@@ -88,6 +91,8 @@ async fn a_cancelled_deploy_leaves_what_served() {
     let operations = world.operations().await;
     assert_eq!(operations[0]["state"], "cancelled", "{operations:?}");
     // Nothing of it is left behind.
-    let pids = eventually("the new copy is gone", async || Some(app.pids(&world).await).filter(|it| it.len() == 1)).await;
+    let pids =
+        eventually("the new copy is gone", async || Some(app.pids(&world).await).filter(|it| it.len() == 1))
+            .await;
     assert!(crate::processes::is_alive(pids[0]));
 }

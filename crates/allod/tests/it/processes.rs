@@ -22,8 +22,10 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 /// Whether the process is there and not only waiting to be collected.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next()).map(str::to_owned);
-    test_kill_process(as_pid(pid)) != Err(rustix::io::Errno::SRCH) && !matches!(state.as_deref(), Some("Z" | "X"))
+    let state =
+        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().next()).map(str::to_owned);
+    test_kill_process(as_pid(pid)) != Err(rustix::io::Errno::SRCH)
+        && !matches!(state.as_deref(), Some("Z" | "X"))
 }
 
 /// Every process that descends from this one.

@@ -38,7 +38,8 @@ async fn a_secret_reaches_its_app_byte_for_byte_and_lies_nowhere_in_the_clear() 
     assert!(refused.stdout.contains("secrets set TOKEN"), "{refused:?}");
     // Quotes, a line break, no newline at the end: kept as they are.
     let value = format!("{CANARY} \"quoted\"\n\ttail ");
-    let set = world.cli.run_with_input(&app.folder, &["secrets", "set", "TOKEN", "-"], value.as_bytes()).await.ok();
+    let set =
+        world.cli.run_with_input(&app.folder, &["secrets", "set", "TOKEN", "-"], value.as_bytes()).await.ok();
     assert!(!set.stdout.contains(CANARY) && !set.stderr.contains(CANARY), "{set:?}");
     app.run(&world, &["deploy"]).await.ok();
     let on_descriptor = serde_json::json!({"TOKEN": value}).to_string();
@@ -71,7 +72,8 @@ fn files_with(folder: &Path, needle: &[u8]) -> Vec<String> {
                 open.push(path);
             } else if kind.is_file()
                 && path.file_name().is_some_and(|name| name != "allod")
-                && std::fs::read(&path).is_ok_and(|bytes| bytes.windows(needle.len()).any(|part| part == needle))
+                && std::fs::read(&path)
+                    .is_ok_and(|bytes| bytes.windows(needle.len()).any(|part| part == needle))
             {
                 found.push(path.display().to_string());
             }

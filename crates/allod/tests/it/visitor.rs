@@ -27,9 +27,10 @@ pub(crate) struct Answer {
 impl Answer {
     /// A header's value.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().filter_map(|line| line.split_once(':')).find_map(|(key, value)| {
-            key.eq_ignore_ascii_case(name).then_some(value.trim())
-        })
+        self.head
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value.trim()))
     }
 }
 
@@ -50,7 +51,8 @@ pub(crate) async fn exchange(at: SocketAddr, request: &[u8]) -> io::Result<Answe
             Err(error) if bytes.is_empty() => return Err(error),
             _ => {}
         }
-        parse(&bytes).ok_or_else(|| io::Error::other(format!("no answer: {:?}", String::from_utf8_lossy(&bytes))))
+        parse(&bytes)
+            .ok_or_else(|| io::Error::other(format!("no answer: {:?}", String::from_utf8_lossy(&bytes))))
     };
     tokio::time::timeout(PATIENCE, whole).await.map_err(io::Error::from)?
 }

@@ -146,7 +146,8 @@ impl World {
     /// Which process a program is now.
     pub(crate) fn pid(&self, program: &str) -> u32 {
         let events = self.events.lock().unwrap();
-        let started = events.iter().rev().find(|event| event["event"] == "started" && event["program"] == program);
+        let started =
+            events.iter().rev().find(|event| event["event"] == "started" && event["program"] == program);
         let pid = started.map_or(&self.ready["pids"][program], |event| &event["pid"]);
         u32::try_from(pid.as_u64().unwrap()).unwrap()
     }
@@ -255,7 +256,8 @@ fn start(state: &Path) -> (Child, Events) {
 fn logs(state: &Path) -> String {
     let mut text = String::new();
     for program in ["executor", "agent", "proxy", "hub"] {
-        let log = std::fs::read_to_string(state.join(format!("logs-programs/{program}.log"))).unwrap_or_default();
+        let log =
+            std::fs::read_to_string(state.join(format!("logs-programs/{program}.log"))).unwrap_or_default();
         let from = log.len().saturating_sub(4000);
         text.push_str(&format!("--- {program}\n{}\n", log.get(from..).unwrap_or(&log)));
     }

@@ -8,7 +8,7 @@ mod remove;
 mod status;
 mod trust;
 
-pub use status::{bytes, status_text};
+pub use status::{all_apps, bytes, status_text};
 
 use crate::{failure::Failure, session::Session};
 use clap::{Args, Subcommand};

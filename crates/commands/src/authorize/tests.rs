@@ -39,8 +39,11 @@ fn a_key_narrowed_to_a_command_may_call_nothing_else() {
 #[test]
 fn the_role_of_a_machine_may_only_look_at_itself() {
     let caller = Caller::fixture(Role::Caller, None, None);
-    let may: Vec<_> =
-        CommandName::ALL.iter().filter(|name| allowed(&caller, **name, None).is_ok()).map(|n| n.as_str()).collect();
+    let may: Vec<_> = CommandName::ALL
+        .iter()
+        .filter(|name| allowed(&caller, **name, None).is_ok())
+        .map(|n| n.as_str())
+        .collect();
     assert_eq!(may, ["hello", "server_info", "keys.can"]);
 }
 

@@ -80,7 +80,8 @@ fn leftovers_of_crashes_are_swept_and_artefacts_are_not() {
     let one = stand(&layout, &app, "one");
     let folder = layout.artefacts(&app);
     std::fs::create_dir_all(folder.join("0011223344556677.building-1/files/x")).unwrap();
-    std::fs::rename(layout.artefact(&app, &stand(&layout, &app, "two")), folder.join("aa.removing-7")).unwrap();
+    std::fs::rename(layout.artefact(&app, &stand(&layout, &app, "two")), folder.join("aa.removing-7"))
+        .unwrap();
     assert_eq!(sweep(&layout).unwrap(), 2);
     assert_eq!(list(&layout, &app).unwrap().len(), 1);
     assert!(find(&layout, &app, &one).unwrap().is_some());

@@ -43,13 +43,7 @@ impl Builder {
     pub(super) fn create(folder: &Path) -> Result<Self, Fault> {
         std::fs::create_dir(folder).map_err(|error| failure::of_io("begin a release", &error))?;
         let root = open_folder(CWD, folder).map_err(|error| at("the release's folder", error))?;
-        Ok(Self {
-            root,
-            parent: None,
-            folders: Vec::new(),
-            older: HashMap::new(),
-            older_roots: Vec::new(),
-        })
+        Ok(Self { root, parent: None, folders: Vec::new(), older: HashMap::new(), older_roots: Vec::new() })
     }
 
     /// From now on, files that these artefacts have with the same content are linked instead of written.
@@ -152,7 +146,8 @@ fn write(parent: &OwnedFd, name: &str, content: &Content, chunks: &Chunks) -> Re
     for digest in digests {
         let bytes = chunks.read(digest)?;
         let wrong = || invalid("its chunks are not as many bytes as the manifest says".to_owned());
-        left = u64::try_from(bytes.len()).ok().and_then(|length| left.checked_sub(length)).ok_or_else(wrong)?;
+        left =
+            u64::try_from(bytes.len()).ok().and_then(|length| left.checked_sub(length)).ok_or_else(wrong)?;
         file.write_all(&bytes).map_err(|error| failure::of_io("write a file", &error))?;
     }
     if left > 0 {

@@ -30,7 +30,10 @@ impl Chunks {
         if Digest::of(&bytes) == *digest {
             Ok(bytes)
         } else {
-            Err(Fault::new(FaultCode::Invalid, format!("chunk {digest} does not have the content of its name")))
+            Err(Fault::new(
+                FaultCode::Invalid,
+                format!("chunk {digest} does not have the content of its name"),
+            ))
         }
     }
 }

@@ -1,12 +1,7 @@
 //! Starting a shim: first the record, then the socket, then the process, then its order. Each step leaves what the next
 //! life of the executor needs to find out how far this one came.
 
-use super::{
-    InstancesSettings, Ran, StartOrder, blocking,
-    link,
-    record::InstanceRecord,
-    table::Table,
-};
+use super::{InstancesSettings, Ran, StartOrder, blocking, link, record::InstanceRecord, table::Table};
 use crate::{
     failure,
     isolation::Isolation,
@@ -135,7 +130,8 @@ pub(super) async fn run_once(
     argv: &[String],
     time: Duration,
 ) -> Result<Ran, Fault> {
-    let unit = UnitName::new("release").map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
+    let unit =
+        UnitName::new("release").map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
     let id = new_id(&unit)?;
     let app = &release.spec.app;
     let log = table.settings.layout.log(app, &id, &release.id);
@@ -240,7 +236,8 @@ impl Shim {
 fn encode(order: &Order) -> Result<Zeroizing<Vec<u8>>, Fault> {
     // In JSON, text is at most six times as long.
     let text = |text: &str| text.len().saturating_mul(6).saturating_add(16);
-    let plain = order.argv.iter().map(|arg| text(arg)).chain(order.env.iter().map(|(k, v)| text(k) + text(v)));
+    let plain =
+        order.argv.iter().map(|arg| text(arg)).chain(order.env.iter().map(|(k, v)| text(k) + text(v)));
     let secret = order.secrets.iter().chain(&order.secret_env).map(|(k, v)| text(k.as_str()) + text(v));
     let most = plain.chain(secret).fold(64 * 1024, usize::saturating_add);
     let mut json = Zeroizing::new(Vec::with_capacity(most));
@@ -284,8 +281,11 @@ fn compose(
             }
             SecretHandover::Environment => {
                 let text = std::str::from_utf8(value).map_err(|_| {
-                    Fault::new(FaultCode::Invalid, format!("{name} is not UTF-8, so it can't be an environment variable"))
-                        .hint(format!("in allod.toml: {name} = \"descriptor\""))
+                    Fault::new(
+                        FaultCode::Invalid,
+                        format!("{name} is not UTF-8, so it can't be an environment variable"),
+                    )
+                    .hint(format!("in allod.toml: {name} = \"descriptor\""))
                 })?;
                 shim_order.secret_env.insert(name.clone(), Zeroizing::new(text.to_owned()));
             }

@@ -256,7 +256,9 @@ impl Table {
             let instance = &entry.record.instance;
             let settled = instance.address.is_some_and(|address| instance.listens_on.contains(&address));
             let recent = entry.ports_at.is_some_and(|at| now.distance(at) < PORTS_EVERY);
-            if let (None, Some(running), false, false) = (&instance.exit, entry.record.running, settled, recent) {
+            if let (None, Some(running), false, false) =
+                (&instance.exit, entry.record.running, settled, recent)
+            {
                 entry.ports_at = Some(now);
                 due.push((id.clone(), running));
             }

@@ -73,14 +73,21 @@ fn rotation_keeps_role_and_name_and_revokes_the_old_key() {
     let entry = store.enrolled().find(&key(3).fingerprint()).unwrap();
     assert_eq!((entry.grant().role, entry.name()), (Role::Owner, "person-1"));
     assert!(store.revoked().has(&key(1).fingerprint()));
-    assert_eq!(store.rotate(&key(3).fingerprint(), &key(1).public_openssh()).unwrap_err().code, FaultCode::Conflict);
+    assert_eq!(
+        store.rotate(&key(3).fingerprint(), &key(1).public_openssh()).unwrap_err().code,
+        FaultCode::Conflict
+    );
 }
 
 #[test]
 fn a_line_somebody_edited_by_hand_survives_a_change() {
     let (_folder, mut store) = store();
     let path = store.layout.enrolled();
-    let edited = format!("# our keys\n{}role=king {}\n", std::fs::read_to_string(&path).unwrap(), key(9).public_openssh());
+    let edited = format!(
+        "# our keys\n{}role=king {}\n",
+        std::fs::read_to_string(&path).unwrap(),
+        key(9).public_openssh()
+    );
     std::fs::write(&path, edited).unwrap();
     store.refresh();
     store.add(&line("viewer", 2), NOW).unwrap();

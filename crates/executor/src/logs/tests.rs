@@ -15,8 +15,15 @@ fn place() -> (tempfile::TempDir, Layout, AppRef) {
 fn a_name_that_is_not_a_log_files_is_refused() {
     let (_folder, layout, app) = place();
     let names = [
-        "", "..", "/etc/passwd", "../x.0123456789ab.log", "web-0011aabb.log", "web-0011aabb.0123456789ab.log.2",
-        "web-0011aabb.0123456789ab.log\0", "a/web-0011aabb.0123456789ab.log", "web-0011aabb.0123456789ab.log.1.1",
+        "",
+        "..",
+        "/etc/passwd",
+        "../x.0123456789ab.log",
+        "web-0011aabb.log",
+        "web-0011aabb.0123456789ab.log.2",
+        "web-0011aabb.0123456789ab.log\0",
+        "a/web-0011aabb.0123456789ab.log",
+        "web-0011aabb.0123456789ab.log.1.1",
     ];
     for name in names {
         assert_eq!(read(&layout, &app, name, 0, 10).unwrap_err().code, FaultCode::Invalid, "{name:?}");
@@ -63,7 +70,8 @@ fn pruning_spares_the_logs_of_what_runs_and_takes_the_oldest_first() {
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1000 - age)).unwrap();
     }
     let alive = [InstanceId::new("web-000000aa").unwrap()];
-    let left = || list(&layout, &app).unwrap().into_iter().map(|file| file.instance.to_string()).collect::<Vec<_>>();
+    let left =
+        || list(&layout, &app).unwrap().into_iter().map(|file| file.instance.to_string()).collect::<Vec<_>>();
     assert_eq!(left(), ["web-000000aa", "web-000000bb", "web-000000cc"]);
     assert_eq!(prune(&layout, &app, &alive, Timestamp(0), 3).unwrap(), 0);
     assert_eq!(prune(&layout, &app, &alive, Timestamp(0), 2).unwrap(), 1);

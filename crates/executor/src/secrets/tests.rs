@@ -60,7 +60,9 @@ fn a_secret_that_can_not_be_opened_here_is_refused() {
     let foreign = seal(&stranger, &place.app, &name, b"x").unwrap();
     let refusal = place.refusal(SealedSecret { name: name.clone(), sealed: foreign });
     assert!(refusal.contains("not sealed to this server"), "{refusal}");
-    for garbage in ["", "!!", "AAAA", &STANDARD.encode(b"age-encryption.org/v1\n-> scrypt AAAA 30\nx\n--- x\n")] {
+    for garbage in
+        ["", "!!", "AAAA", &STANDARD.encode(b"age-encryption.org/v1\n-> scrypt AAAA 30\nx\n--- x\n")]
+    {
         place.refusal(SealedSecret { name: name.clone(), sealed: garbage.to_owned() });
     }
     let mut torn = place.sealed("KEY", b"value");
@@ -116,7 +118,10 @@ fn a_removed_secret_keeps_the_versions_that_releases_use_and_its_numbers_are_nev
     let used = (SecretName::new("KEY").unwrap(), 2);
     assert_eq!(store.prune(&BTreeSet::from([used])).unwrap(), 2);
     let mut store = place.store();
-    assert_eq!(*store.open_versions(&versions(&[("KEY", 2)])).unwrap().values().next().unwrap().as_slice(), *b"2");
+    assert_eq!(
+        *store.open_versions(&versions(&[("KEY", 2)])).unwrap().values().next().unwrap().as_slice(),
+        *b"2"
+    );
     assert_eq!(store.open_versions(&versions(&[("KEY", 3)])).unwrap_err().code, FaultCode::NotFound);
     store.set(&[place.sealed("KEY", b"4")], "bob", Timestamp(9)).unwrap();
     assert_eq!(store.current_versions(), versions(&[("KEY", 4)]));

@@ -95,9 +95,12 @@ fn find(order: &Order) -> Result<PathBuf, String> {
         };
     }
     let search = order.env.get("PATH").map_or("", String::as_str);
-    let mut places = search.split(':').filter(|place| place.starts_with('/')).map(|place| Path::new(place).join(name));
+    let mut places =
+        search.split(':').filter(|place| place.starts_with('/')).map(|place| Path::new(place).join(name));
     places.find(|path| tree::is_program(path)).ok_or_else(|| {
-        format!("{name} was not found on this server (looked in {search}); write ./{name} for one in the release")
+        format!(
+            "{name} was not found on this server (looked in {search}); write ./{name} for one in the release"
+        )
     })
 }
 
@@ -106,7 +109,10 @@ fn why(name: &str, program: &Path, order: &Order, error: &io::Error) -> String {
     const ENOEXEC: i32 = 8;
     match (error.kind(), error.raw_os_error()) {
         (_, Some(ENOEXEC)) => {
-            format!("{name} is not a program for this machine ({}), or a script without a #! line", std::env::consts::ARCH)
+            format!(
+                "{name} is not a program for this machine ({}), or a script without a #! line",
+                std::env::consts::ARCH
+            )
         }
         // The file is there, so what is missing is what the system needs to run it.
         (io::ErrorKind::NotFound, _) => format!(
@@ -146,7 +152,8 @@ fn secrets_descriptor(order: &Order) -> io::Result<Option<OwnedFd>> {
 /// `{"NAME":"text"}`, or `{"NAME":{"base64":"…"}}` for a value that is not UTF-8.
 fn secrets_json(order: &Order) -> io::Result<Zeroizing<Vec<u8>>> {
     // Never grows: text in JSON is at most six times as long.
-    let most: usize = order.secrets.values().map(|value| value.len().saturating_mul(6).saturating_add(100)).sum();
+    let most: usize =
+        order.secrets.values().map(|value| value.len().saturating_mul(6).saturating_add(100)).sum();
     let mut json = Zeroizing::new(Vec::with_capacity(most));
     let mut open = b'{';
     for (name, encoded) in &order.secrets {

@@ -46,9 +46,7 @@ impl Lines {
             let room = LINE.saturating_sub(self.rest.len());
             let end = bytes.iter().take(room.saturating_add(1)).position(|byte| *byte == b'\n');
             let (line, after, whole) = match end {
-                Some(end) => {
-                    (bytes.get(..end), bytes.get(end.saturating_add(1)..), true)
-                }
+                Some(end) => (bytes.get(..end), bytes.get(end.saturating_add(1)..), true),
                 None => {
                     let cut = room.min(bytes.len());
                     (bytes.get(..cut), bytes.get(cut..), bytes.len() > room)
@@ -126,7 +124,9 @@ impl Log {
             let mut ready = Vec::new();
             match source.read(&mut part) {
                 Ok(0) => break,
-                Ok(size) => lines.push(part.get(..size).unwrap_or_default(), |line| ready.push(line.to_vec())),
+                Ok(size) => {
+                    lines.push(part.get(..size).unwrap_or_default(), |line| ready.push(line.to_vec()))
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
@@ -185,7 +185,12 @@ impl Inner {
 }
 
 fn open(path: &PathBuf) -> io::Result<(File, u64)> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::APPEND
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::CLOEXEC;
     let file: File = rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?.into();
     let facts = file.metadata()?;
     if facts.is_file() { Ok((file, facts.len())) } else { Err(io::ErrorKind::InvalidInput.into()) }

@@ -2,8 +2,7 @@
 //! listens to its own user only.
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg,
-    sockopt::set_socket_passcred,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt::set_socket_passcred,
 };
 use std::{
     io::{self, IoSliceMut},

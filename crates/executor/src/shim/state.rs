@@ -36,7 +36,15 @@ pub(super) enum Stop {
 impl State {
     pub(super) fn new(running: Running) -> Self {
         let status = Status { running, ready: false, exit: None, ended_at: None, dropped_lines: 0 };
-        let inner = Inner { status, changes: 0, main_gone: false, stop_at: None, gentle: false, overdue: false, bye: false };
+        let inner = Inner {
+            status,
+            changes: 0,
+            main_gone: false,
+            stop_at: None,
+            gentle: false,
+            overdue: false,
+            bye: false,
+        };
         Self { inner: Mutex::new(inner), bell: Condvar::new() }
     }
 

@@ -111,9 +111,7 @@ pub(crate) fn signal_if(pid: u32, signal: Signal, still: impl Fn(u32) -> bool) -
     match pidfd_open(raw, PidfdFlags::empty()) {
         Ok(process) => still(pid) && pidfd_send_signal(&process, signal).is_ok(),
         // A kernel before 5.3 or a filter: the moment between look and kill is all there is.
-        Err(Errno::NOSYS | Errno::PERM) => {
-            still(pid) && rustix::process::kill_process(raw, signal).is_ok()
-        }
+        Err(Errno::NOSYS | Errno::PERM) => still(pid) && rustix::process::kill_process(raw, signal).is_ok(),
         Err(_) => false,
     }
 }

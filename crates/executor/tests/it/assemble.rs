@@ -205,7 +205,10 @@ fn a_release_of_another_app_or_for_another_machine_is_refused_with_both_names() 
     let mut other = place.manifest(Vec::new());
     other.spec.app = "other".parse().unwrap();
     let fault = place.refusal(&place.send_manifest(&other));
-    assert!(fault.message.contains("other/production") && fault.message.contains("shop/production"), "{fault}");
+    assert!(
+        fault.message.contains("other/production") && fault.message.contains("shop/production"),
+        "{fault}"
+    );
     let mut foreign = place.manifest(Vec::new());
     foreign.architecture = Some("sparc".to_owned());
     let fault = place.refusal(&place.send_manifest(&foreign));
@@ -233,7 +236,8 @@ fn a_release_is_exactly_its_manifest_and_read_only_and_found_again() {
     assert_eq!((made.reused, made.bytes, made.manifest_digest), (false, 7 + 12 + 10, digest));
     assert_eq!(std::fs::read(made.files.join("a/link")).unwrap(), b"one two one ");
     assert_eq!(std::fs::read(made.files.join("a/empty")).unwrap(), b"");
-    let mode = |path: &str| std::fs::symlink_metadata(made.files.join(path)).unwrap().permissions().mode() & 0o7777;
+    let mode =
+        |path: &str| std::fs::symlink_metadata(made.files.join(path)).unwrap().permissions().mode() & 0o7777;
     assert_eq!([mode(""), mode("a"), mode("a/b")], [0o555; 3]);
     assert_eq!([mode("a/b/deep"), mode("run.sh")], [0o444, 0o555]);
     // Nothing of the agent's is needed any more.

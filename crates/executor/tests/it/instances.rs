@@ -74,7 +74,7 @@ async fn an_instance_outlives_the_executor_and_its_exit_is_not_lost() {
     }
     drop(instances);
     let (instances, _) = place.open().await;
-    assert_eq!(instances.get(&one.id).unwrap().exit.unwrap(), "exit status 7", "also when its shim is gone");
+    assert_eq!(until_exit(&instances, &one.id).await, "exit status 7", "also when its shim is gone");
 }
 
 #[tokio::test]
@@ -101,7 +101,11 @@ async fn a_grandchild_that_made_itself_a_daemon_is_stopped_too() {
     let stopped = instances.stop(&instance.id, Duration::from_millis(50)).await.unwrap();
     assert_eq!(stopped.exit.as_deref(), Some("signal 15"));
     assert!(!is_alive(daemon));
-    assert_eq!(instances.stop(&instance.id, Duration::ZERO).await.unwrap(), stopped, "stopping again is no error");
+    assert_eq!(
+        instances.stop(&instance.id, Duration::ZERO).await.unwrap(),
+        stopped,
+        "stopping again is no error"
+    );
 }
 
 #[tokio::test]
@@ -136,16 +140,30 @@ async fn the_program_sees_nothing_but_what_is_declared() {
     // A descriptor that any child would inherit.
     let leaked = rustix::io::dup(std::fs::File::open("/dev/zero").unwrap()).unwrap();
     let mut release = place.release(&["./app", "dump"]);
-    release.spec.vars = [("LOG".to_owned(), "info".to_owned()), ("HOME".to_owned(), "/root".to_owned())].into();
+    release.spec.vars =
+        [("LOG".to_owned(), "info".to_owned()), ("HOME".to_owned(), "/root".to_owned())].into();
     let instance = start(&instances, &release).await;
     assert_eq!(until_exit(&instances, &instance.id).await, "exit status 0");
     drop(leaked);
     let log = place.log(&instance.id);
-    let names: BTreeSet<&str> =
-        log.iter().filter_map(|line| line.strip_prefix("out env ")?.split_once('=').map(|(name, _)| name)).collect();
+    let names: BTreeSet<&str> = log
+        .iter()
+        .filter_map(|line| line.strip_prefix("out env ")?.split_once('=').map(|(name, _)| name))
+        .collect();
     let declared = [
-        "ALLOD_APP", "ALLOD_DATA", "ALLOD_ENV", "ALLOD_INSTANCE", "ALLOD_RELEASE", "ALLOD_UNIT", "HOME", "HOST", "LOG",
-        "NOTIFY_SOCKET", "PATH", "PORT", "TMPDIR",
+        "ALLOD_APP",
+        "ALLOD_DATA",
+        "ALLOD_ENV",
+        "ALLOD_INSTANCE",
+        "ALLOD_RELEASE",
+        "ALLOD_UNIT",
+        "HOME",
+        "HOST",
+        "LOG",
+        "NOTIFY_SOCKET",
+        "PATH",
+        "PORT",
+        "TMPDIR",
     ];
     assert_eq!(names, declared.into(), "{log:?}");
     let home = format!("out env HOME={}", place.data().display());
@@ -159,7 +177,10 @@ async fn the_program_sees_nothing_but_what_is_declared() {
 }
 
 fn secrets(pairs: &[(&str, &[u8])]) -> OpenSecrets {
-    pairs.iter().map(|(name, value)| (SecretName::new(*name).unwrap(), Zeroizing::new(value.to_vec()))).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (SecretName::new(*name).unwrap(), Zeroizing::new(value.to_vec())))
+        .collect()
 }
 
 #[tokio::test]
@@ -168,23 +189,32 @@ async fn secrets_reach_the_program_exactly_and_nothing_else() {
     let (instances, _) = place.open().await;
     let mut release = place.release(&["./app", "dump"]);
     for name in ["TEXT", "BYTES", "ASKED"] {
-        let handover =
-            if name == "ASKED" { SecretHandover::Environment } else { SecretHandover::Descriptor };
+        let handover = if name == "ASKED" { SecretHandover::Environment } else { SecretHandover::Descriptor };
         release.spec.secrets.insert(SecretName::new(name).unwrap(), handover);
     }
-    let values: [(&str, &[u8]); 3] =
-        [("ASKED", b"canary-env"), ("BYTES", b"\xff\x01canary"), ("TEXT", "canary \"é\"\n\\ \u{1}".as_bytes())];
+    let values: [(&str, &[u8]); 3] = [
+        ("ASKED", b"canary-env"),
+        ("BYTES", b"\xff\x01canary"),
+        ("TEXT", "canary \"é\"\n\\ \u{1}".as_bytes()),
+    ];
     let missing = start_with(&instances, &release, secrets(&values[1..])).await.unwrap_err();
     assert_eq!(missing.code, FaultCode::NotFound);
     let binary = [("ASKED", &b"\xff"[..]), values[1], values[2]];
-    assert_eq!(start_with(&instances, &release, secrets(&binary)).await.unwrap_err().code, FaultCode::Invalid);
+    assert_eq!(
+        start_with(&instances, &release, secrets(&binary)).await.unwrap_err().code,
+        FaultCode::Invalid
+    );
     let instance = start_with(&instances, &release, secrets(&values)).await.unwrap();
     assert_eq!(until_exit(&instances, &instance.id).await, "exit status 0");
     let log = place.log(&instance.id);
     let hex = log.iter().find_map(|line| line.strip_prefix("out secrets ")).unwrap();
-    let json: Vec<u8> = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    let json: Vec<u8> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
     let found: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!(found, serde_json::json!({"TEXT": "canary \"é\"\n\\ \u{1}", "BYTES": {"base64": "/wFjYW5hcnk="}}));
+    assert_eq!(
+        found,
+        serde_json::json!({"TEXT": "canary \"é\"\n\\ \u{1}", "BYTES": {"base64": "/wFjYW5hcnk="}})
+    );
     assert!(log.contains(&"out env ASKED=canary-env".to_owned()));
     assert!(log.contains(&"out env ALLOD_SECRETS_FD=3".to_owned()));
     let open: Vec<_> = log.iter().filter(|line| line.starts_with("out fd ")).collect();
@@ -198,17 +228,26 @@ async fn no_secret_is_in_files_arguments_or_the_shims_environment() {
     place.script("run", FOREVER);
     let mut release = place.release(&[SH, "./run"]);
     release.spec.secrets.insert(SecretName::new("KEY").unwrap(), SecretHandover::Descriptor);
-    let instance = start_with(&instances, &release, secrets(&[("KEY", b"canary-in-the-mine")])).await.unwrap();
+    let instance =
+        start_with(&instances, &release, secrets(&[("KEY", b"canary-in-the-mine")])).await.unwrap();
     let pid = instance.pid.unwrap();
     let shim = parent(pid);
-    for path in [format!("/proc/{pid}/cmdline"), format!("/proc/{pid}/environ"), format!("/proc/{shim}/cmdline")] {
+    for path in
+        [format!("/proc/{pid}/cmdline"), format!("/proc/{pid}/environ"), format!("/proc/{shim}/cmdline")]
+    {
         assert!(!String::from_utf8_lossy(&std::fs::read(&path).unwrap()).contains("canary"), "{path}");
     }
     assert!(std::fs::read(format!("/proc/{shim}/environ")).unwrap_or_default().is_empty());
-    let found = std::process::Command::new("grep").args(["-rl", "canary"]).arg(place.folder.path().join("s")).output();
+    let found = std::process::Command::new("grep")
+        .args(["-rl", "canary"])
+        .arg(place.folder.path().join("s"))
+        .output();
     assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "");
     // Whatever the shim still has in memory of it would be found here.
-    assert!(!memory_of(shim).windows(18).any(|part| part == b"canary-in-the-mine"), "the shim still has the secret");
+    assert!(
+        !memory_of(shim).windows(18).any(|part| part == b"canary-in-the-mine"),
+        "the shim still has the secret"
+    );
     instances.stop_all().await;
 }
 
@@ -287,7 +326,10 @@ async fn a_program_that_says_it_is_ready_and_listens_is_seen_to() {
     let checked = instances.check(&instance.id, &release, &here, OpenSecrets::new(), PATIENCE).await.unwrap();
     assert_eq!((checked.ok, checked.exit.as_str()), (false, "exit status 1"));
     assert_eq!(checked.tail, [format!("20001 {}", instance.id)]);
-    assert!(place.data().join("tmp").join(instance.id.as_str()).exists(), "a check leaves the instance's folder");
+    assert!(
+        place.data().join("tmp").join(instance.id.as_str()).exists(),
+        "a check leaves the instance's folder"
+    );
     instances.stop_all().await;
     assert!(instances.get(&instance.id).unwrap().listens_on.is_empty());
 }
@@ -301,12 +343,16 @@ async fn a_command_is_run_to_its_end_or_to_the_end_of_its_time() {
         let argv = ["sh".to_owned(), "-c".to_owned(), text.to_owned()];
         instances.run_once(&release, &argv, OpenSecrets::new(), time).await
     };
-    let none = instances.run_once(&release, &["./none".to_owned()], OpenSecrets::new(), PATIENCE).await.unwrap_err();
+    let none =
+        instances.run_once(&release, &["./none".to_owned()], OpenSecrets::new(), PATIENCE).await.unwrap_err();
     assert!(none.message.contains("./none was not found"), "{none}");
     let many = run("seq 1 100; echo last >&2", PATIENCE).await.unwrap();
     assert!(many.ok && many.tail.len() == 40, "{many:?}");
     let late = run("echo begun; setsid sleep 1000 & sleep 1000", Duration::from_millis(300)).await.unwrap();
-    assert_eq!((late.ok, late.exit.as_str(), late.tail.as_slice()), (false, "timeout", &["begun".to_owned()][..]));
+    assert_eq!(
+        (late.ok, late.exit.as_str(), late.tail.as_slice()),
+        (false, "timeout", &["begun".to_owned()][..])
+    );
     assert!(instances.all().is_empty(), "a command is no instance");
     let logs = allod_executor::logs::list(&place.layout, &app()).unwrap();
     assert_eq!(logs.len(), 2, "each has a log of its own");
@@ -320,7 +366,9 @@ async fn a_command_that_nobody_waits_for_any_more_is_killed() {
     let argv = ["sh".to_owned(), "-c".to_owned(), "echo $$ > \"$ALLOD_DATA/pid\"; sleep 1000".to_owned()];
     let asked = {
         let (instances, release) = (instances.clone(), release.clone());
-        tokio::spawn(async move { instances.run_once(&release, &argv, OpenSecrets::new(), PATIENCE).await.unwrap() })
+        tokio::spawn(async move {
+            instances.run_once(&release, &argv, OpenSecrets::new(), PATIENCE).await.unwrap()
+        })
     };
     let pid = pid_in(place.data().join("pid")).await;
     asked.abort();

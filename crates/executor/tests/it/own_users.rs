@@ -4,7 +4,10 @@ use crate::support::*;
 use allod_executor::isolation::Isolation;
 use std::{os::unix::fs::MetadataExt as _, time::Duration};
 
-const OWN: Isolation = Isolation::OwnUids { base: 61_900, agent: 61_100, proxy: 61_101 };
+/// Each test has its own: what clears one app's user away must not meet another test's.
+fn own(base: u32) -> Isolation {
+    Isolation::OwnUids { base, agent: 61_100, proxy: 61_101 }
+}
 
 fn skipped(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -19,10 +22,11 @@ async fn an_app_with_a_user_of_its_own_reaches_nothing_of_others() {
     if skipped("an_app_with_a_user_of_its_own_reaches_nothing_of_others") {
         return;
     }
-    let place = place_with(OWN);
+    let own = own(62_000);
+    let place = place_with(own);
     let (instances, _) = place.open().await;
     let other: allod_proto::AppRef = "other".parse().unwrap();
-    OWN.create_app_folders(&place.layout, &other).unwrap();
+    own.create_app_folders(&place.layout, &other).unwrap();
     std::fs::write(place.layout.data(&other).join("theirs"), "x").unwrap();
     let tries = format!(
         "cd /; id -u; id -G; touch \"$HOME/mine\" \"$TMPDIR/mine\" && echo own\n\
@@ -40,7 +44,8 @@ async fn an_app_with_a_user_of_its_own_reaches_nothing_of_others() {
     let said: Vec<&str> = log.iter().filter_map(|line| line.strip_prefix("out ")).collect();
     let uid = instance.uid.unwrap().to_string();
     assert_eq!(said, [uid.as_str(), uid.as_str(), "own"], "{log:?}");
-    let refused = log.iter().filter(|line| line.starts_with("err ") && line.to_lowercase().contains("denied")).count();
+    let refused =
+        log.iter().filter(|line| line.starts_with("err ") && line.to_lowercase().contains("denied")).count();
     assert_eq!(refused, 7, "{log:?}");
     let data = std::fs::metadata(place.data()).unwrap();
     assert_eq!((Some(data.uid()), data.mode() & 0o777), (instance.uid, 0o700));
@@ -51,10 +56,12 @@ async fn an_app_that_kills_its_own_shim_leaves_nothing_behind() {
     if skipped("an_app_that_kills_its_own_shim_leaves_nothing_behind") {
         return;
     }
-    let place = place_with(OWN);
+    let own = own(62_100);
+    let place = place_with(own);
     let (instances, _) = place.open().await;
     // It gets out of its session, its group and its environment first.
-    let escape = "env -i setsid sleep 1000 & echo $! > \"$ALLOD_DATA/pid\"\nsleep 0.2\nkill -9 $PPID\nsleep 1000\n";
+    let escape =
+        "env -i setsid sleep 1000 & echo $! > \"$ALLOD_DATA/pid\"\nsleep 0.2\nkill -9 $PPID\nsleep 1000\n";
     place.script("run", escape);
     let instance = start(&instances, &place.release(&[SH, "./run"])).await;
     let daemon = pid_in(place.data().join("pid")).await;
@@ -68,7 +75,8 @@ async fn clearing_one_app_away_spares_another_and_its_own_other_copies() {
     if skipped("clearing_one_app_away_spares_another_and_its_own_other_copies") {
         return;
     }
-    let place = place_with(OWN);
+    let own = own(62_200);
+    let place = place_with(own);
     let (instances, _) = place.open().await;
     place.script("run", "while :; do sleep 1; done\n");
     let (release, other) = (place.release(&[SH, "./run"]), place.release_of("other", &[SH, "./run"]));

@@ -161,7 +161,11 @@ pub(crate) async fn start_with(
 }
 
 /// Waits until what is known of an instance is so.
-pub(crate) async fn until(instances: &Instances, id: &InstanceId, so: impl Fn(&Instance) -> bool) -> Instance {
+pub(crate) async fn until(
+    instances: &Instances,
+    id: &InstanceId,
+    so: impl Fn(&Instance) -> bool,
+) -> Instance {
     let mut changes = instances.changes();
     let waiting = async {
         loop {

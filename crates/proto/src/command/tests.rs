@@ -22,7 +22,15 @@ fn an_unknown_field_anywhere_is_refused() {
 
 #[test]
 fn a_message_that_is_not_a_request_is_refused_and_says_what_one_is() {
-    for body in ["", "{}", "[]", "null", "{\"v\":1}", "\u{0}", "{\"v\":\"1\",\"id\":\"0123456789abcdef\",\"command\":\"hello\"}"] {
+    for body in [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "{\"v\":1}",
+        "\u{0}",
+        "{\"v\":\"1\",\"id\":\"0123456789abcdef\",\"command\":\"hello\"}",
+    ] {
         let fault = refused(body);
         assert_eq!(fault.code, FaultCode::Malformed);
         assert!(fault.hint.is_some());
@@ -45,7 +53,8 @@ fn a_command_of_another_time_is_refused_with_its_name() {
 
 #[test]
 fn only_the_two_probes_answer_unsigned() {
-    let probes: Vec<_> = CommandName::ALL.iter().filter(|name| name.kind() == Kind::Probe).map(|n| n.as_str()).collect();
+    let probes: Vec<_> =
+        CommandName::ALL.iter().filter(|name| name.kind() == Kind::Probe).map(|n| n.as_str()).collect();
     assert_eq!(probes, ["hello", "server_info"]);
 }
 
@@ -69,7 +78,10 @@ fn the_wire_form_is_stable() {
 fn a_sealed_secret_never_stands_in_the_record() {
     let command = Command::SecretsSet(secrets::SecretsSet {
         app: "blog".parse().unwrap(),
-        secrets: vec![secrets::SealedSecret { name: "TOKEN".parse().unwrap(), sealed: "c2VhbGVk".to_owned() }],
+        secrets: vec![secrets::SealedSecret {
+            name: "TOKEN".parse().unwrap(),
+            sealed: "c2VhbGVk".to_owned(),
+        }],
     });
     assert!(!command.recorded_params().to_string().contains("c2VhbGVk"));
 }

@@ -18,7 +18,7 @@ pub struct Authenticated {
 #[derive(Debug)]
 pub struct Rejected {
     /// What the wire says: nothing of which check failed, to someone who proved nothing.
-    pub fault: Fault,
+    pub fault: Box<Fault>,
     /// What the log says.
     pub reason: &'static str,
     /// The nonce, where the signature was good: the reply is then signed, so that the client may act on it.
@@ -29,7 +29,7 @@ impl Rejected {
     fn stranger(reason: &'static str) -> Self {
         let fault = Fault::new(FaultCode::Refused, "the request is not signed by a key this server accepts")
             .hint("`allod doctor` checks key, clock and server; an owner enrols a key with `allod keys add`");
-        Self { fault, reason, nonce: None }
+        Self { fault: Box::new(fault), reason, nonce: None }
     }
 
     /// A request without any signature, for something that needs one.
@@ -71,7 +71,11 @@ fn admit<S: Service>(service: &S, verified: &Verified) -> Result<(), Rejected> {
         Ok(mut window) => window.admit(verified, now),
         Err(_) => Err(ReplayError::Full),
     };
-    let known = |fault: Fault, reason| Rejected { fault, reason, nonce: Some(verified.nonce().clone()) };
+    let known = |fault: Fault, reason| Rejected {
+        fault: Box::new(fault),
+        reason,
+        nonce: Some(verified.nonce().clone()),
+    };
     admitted.map_err(|error| match error {
         ReplayError::StaleEpoch => known(
             Fault::new(

@@ -62,7 +62,7 @@ async fn respond<S: Service>(
                 shared.strangers.count(peer, shared.service.now());
                 shared.service.refused(&peer.to_string(), rejected.reason);
             }
-            let body = ReplyBody::of(None, Err(rejected.fault));
+            let body = ReplyBody::of(None, Err(*rejected.fault));
             reply(&*shared.service, rejected.nonce.as_ref(), &body)
         }
     }
@@ -79,7 +79,7 @@ async fn answer<S: Service>(
     {
         let fault = Fault::new(FaultCode::TooMany, "too many refused requests from your address")
             .hint("wait a minute");
-        return Err(Rejected { fault, reason: "too many refusals", nonce: None });
+        return Err(Rejected { fault: Box::new(fault), reason: "too many refusals", nonce: None });
     }
     let path = parts.uri.path();
     match (&parts.method, path) {
@@ -87,7 +87,7 @@ async fn answer<S: Service>(
         (&Method::PUT, _) if path.starts_with(headers::CHUNKS_PATH) => chunk(shared, parts, body, peer).await,
         _ => {
             let fault = Fault::new(FaultCode::NotFound, "there is no such route: POST /rpc or PUT /chunks/…");
-            Err(Rejected { fault, reason: "unknown route", nonce: None })
+            Err(Rejected { fault: Box::new(fault), reason: "unknown route", nonce: None })
         }
     }
 }
@@ -153,7 +153,7 @@ async fn probe<S: Service>(
     // A stranger's body costs no more than this.
     let bytes = read(body, 4096, limits.body).await.map_err(|_| Rejected::unsigned())?;
     let request = Request::parse(&bytes).map_err(|fault| match fault.code {
-        FaultCode::Version => Rejected { fault, reason: "protocol version", nonce: None },
+        FaultCode::Version => Rejected { fault: Box::new(fault), reason: "protocol version", nonce: None },
         _ => Rejected::unsigned(),
     })?;
     if request.command.name().kind() != Kind::Probe {

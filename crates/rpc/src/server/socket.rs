@@ -118,7 +118,7 @@ async fn answer<S: Service>(
 fn signed_request<S: Service>(service: &S, line: &SignedLine) -> Result<Incoming, Fault> {
     let refuse = |rejected: Rejected| {
         service.refused("local socket", rejected.reason);
-        rejected.fault
+        *rejected.fault
     };
     let route = ("POST", headers::RPC_PATH);
     let header = |name: &str| line.signed.get(name).map(String::as_str);

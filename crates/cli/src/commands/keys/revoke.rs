@@ -41,9 +41,9 @@ pub(super) async fn run(session: &Session, revoke: Revoke) -> Result<(), Failure
     let names: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
     session.confirm(&format!("Revoke {} on {}?", revoke.key, names.join(", ")))?;
     let mut answers = attempt(session, &which, servers).await;
-    while revoke.keep_trying {
+    loop {
         let missed = unreached(&answers);
-        if missed.is_empty() {
+        if missed.is_empty() || !revoke.keep_trying {
             break;
         }
         session.output.note(&format!(

@@ -27,6 +27,14 @@ pub(super) struct Status {}
 
 /// Runs it.
 pub(super) async fn run(session: &Session, _status: &Status) -> Result<(), Failure> {
+    all_apps(session).await
+}
+
+/// All servers with all their apps; `allod status` outside an app's folder.
+///
+/// # Errors
+/// [`Failure`] when a server does not answer.
+pub async fn all_apps(session: &Session) -> Result<(), Failure> {
     let answers = ask_all(session, session.servers()?, |_, mut client| async move {
         Ok(client.call(ServerStatus {}).await?)
     })
