@@ -11,12 +11,19 @@ const FIRST: u16 = 20_000;
 const LAST: u16 = 29_999;
 
 /// Ports that were handed out and may not be listened on yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ports {
     next: Mutex<(u16, HashSet<u16>)>,
 }
 
 impl Ports {
+    /// Ports from somewhere in the range on: another agent on this machine, or this one's life before, began elsewhere,
+    /// so that a port that was just let go is not at once another app's.
+    pub(crate) fn starting_at(place: u32) -> Self {
+        let offset = u16::try_from(place % u32::from(LAST - FIRST)).unwrap_or_default();
+        Self { next: Mutex::new((FIRST + offset, HashSet::new())) }
+    }
+
     /// A free port on loopback that no instance has.
     pub(crate) fn reserve(&self, instances: &[Instance]) -> Result<SocketAddr, Fault> {
         let taken: HashSet<u16> =
@@ -45,8 +52,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn after_the_last_port_comes_the_first() {
+        let ports = Ports::starting_at(u32::from(LAST - FIRST) - 1);
+        let seen: Vec<u16> = (0..3).map(|_| ports.reserve(&[]).unwrap().port()).collect();
+        assert!(seen.iter().all(|port| (FIRST..=LAST).contains(port)), "{seen:?}");
+        assert!(seen.iter().any(|port| *port < LAST - 1), "{seen:?}");
+    }
+
+    #[test]
     fn a_port_is_not_handed_out_twice_until_it_is_released() {
-        let ports = Ports::default();
+        let ports = Ports::starting_at(u32::MAX);
         let first = ports.reserve(&[]).unwrap();
         let second = ports.reserve(&[]).unwrap();
         assert_ne!(first, second);

@@ -147,7 +147,7 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
         operations: Operations::load(&folder)?,
         routes: RouteTables::load(&settings.routes, &settings.proxy_control)?,
         chunks: Chunks::new(&folder),
-        ports: Ports::default(),
+        ports: Ports::starting_at(std::process::id().wrapping_mul(97)),
         keeper: Keeper::default(),
         settings,
         identity,

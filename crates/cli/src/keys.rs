@@ -12,6 +12,7 @@ pub use agent::{Agent, AgentError, AgentKey, AgentSigner};
 pub use candidates::{Candidates, Wanted};
 pub use files::{FileKey, default_files};
 pub use passphrases::Passphrases;
+pub(crate) use passphrases::{LIMIT as HIDDEN_LIMIT, ask as ask_hidden};
 pub use ssh_config::{HostConfig, host_config};
 
 use allod_proto::FaultCode;

@@ -176,6 +176,8 @@ impl Output {
 fn describe(failure: &Failure, style: Style) -> String {
     let fault = &failure.fault;
     let server = failure.details.get("server").and_then(Value::as_str);
+    // Many messages name their server already.
+    let server = server.filter(|server| !fault.message.contains(server));
     let place = server.map(|server| format!("{}: ", safe(server))).unwrap_or_default();
     let mut text = format!("{} {place}{}\n", style.bad("error:"), safe(&fault.message));
     if let Some(hint) = &fault.hint {

@@ -49,6 +49,10 @@ pub struct Up {
     /// The port of the hub
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     hub_port: u16,
+    /// As root: the first of the user ids for programs and apps; two servers on one machine need different ones
+    #[arg(long, value_name = "UID", default_value_t = users::FIRST, hide = true,
+        value_parser = clap::value_parser!(u32).range(1..=4_000_000_000))]
+    first_uid: u32,
     /// Show what it does, step by step, in a fresh folder that is removed at the end
     #[arg(long)]
     demo: bool,
@@ -96,7 +100,7 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
     let places = Places::take(state, runtime.as_deref()).map_err(|error| cannot("a place", &error))?;
     let owner = owner::load_or_make(&places).map_err(|error| cannot("an owner's key", &error))?;
     let binary = std::env::current_exe().map_err(|error| cannot("its own binary", &error))?;
-    let staff = users::settle(&places, &binary).map_err(|error| cannot("its folders", &error))?;
+    let staff = users::settle(&places, &binary, up.first_uid).map_err(|error| cannot("its folders", &error))?;
     let asked = Ports { http: up.http_port, management: up.management_port, hub: up.hub_port };
     let (ports, http) = ports::settle(&places.state().join("up.json"), asked)
         .await

@@ -1,6 +1,7 @@
 //! Log lines go to stderr, for people or as one JSON object a line. Which are kept is decided by a filter such as `info`
 //! or `warn,allod_agent=debug`.
 
+use std::io::{self, Write};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, util::SubscriberInitExt as _};
 
 /// How a log line looks.
@@ -55,7 +56,9 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
 /// # Errors
 /// [`LoggingError`] when the filter can't be understood or logging has been started already.
 pub fn start(filter: &str, form: LogForm) -> Result<(), LoggingError> {
-    let lines = tracing_subscriber::fmt().with_env_filter(parse_filter(filter)?).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(parse_filter(filter)?)
+        .with_writer(|| Lossy(std::io::stderr()));
     let started = match form {
         LogForm::Text => lines.compact().with_ansi(false).finish().try_init(),
         LogForm::Json => lines.json().flatten_event(true).with_current_span(true).finish().try_init(),
@@ -63,9 +66,43 @@ pub fn start(filter: &str, form: LogForm) -> Result<(), LoggingError> {
     started.map_err(|_| LoggingError::Started)
 }
 
+/// A writer whose failures are nobody's concern: a program whose log reader has died must still be able to end in order.
+struct Lossy<W>(W);
+
+impl<W: Write> Write for Lossy<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // What could not be written counts as written; else the caller complains on the same broken stderr, and panics.
+        let _ = self.0.write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn a_line_that_nobody_reads_any_more_does_no_harm() {
+        let subscriber = tracing_subscriber::fmt().with_writer(|| Lossy(Broken)).finish();
+        tracing::subscriber::with_default(subscriber, || tracing::info!("told to end"));
+        assert!(Lossy(Broken).flush().is_ok());
+    }
 
     #[test]
     fn a_filter_that_makes_no_sense_is_refused_with_its_text() {

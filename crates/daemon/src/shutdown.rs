@@ -64,8 +64,8 @@ impl Shutdown {
 
 async fn obey(mut terminate: Signal, mut interrupt: Signal, trigger: ShutdownTrigger) {
     wait_for_one(&mut terminate, &mut interrupt).await;
-    tracing::info!("told to end");
     trigger.shut_down();
+    tracing::info!("told to end");
     wait_for_one(&mut terminate, &mut interrupt).await;
     tracing::warn!("told to end again: ending at once");
     #[expect(clippy::exit, reason = "the second signal is the wish not to wait for anything")]

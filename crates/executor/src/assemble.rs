@@ -194,7 +194,7 @@ fn check_room(
         FaultCode::DiskFull,
         format!("the release of {app} needs {needed} bytes with a margin; {free} are free"),
     )
-    .hint("remove old releases (allod prune) or make room on the server"))
+    .hint("free some space: `allod server prune`, or remove an app"))
 }
 
 fn build(

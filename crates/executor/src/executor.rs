@@ -96,6 +96,7 @@ impl Executor {
     pub async fn close(&self, stop_apps: bool) {
         if stop_apps {
             self.instances.stop_all().await;
+            self.instances.forget_ended().await;
         }
         if let Err(error) = self.record.close() {
             tracing::error!(%error, "the record could not be closed");

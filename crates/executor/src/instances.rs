@@ -128,6 +128,16 @@ impl Instances {
         while stops.join_next().await.is_some() {}
     }
 
+    /// Forgets every instance that has exited, so that no shim stays for it. At the end of a life that has no other
+    /// after it.
+    pub async fn forget_ended(&self) {
+        for instance in self.all().into_iter().filter(|instance| instance.exit.is_some()) {
+            if let Err(fault) = self.forget(&instance.id).await {
+                tracing::warn!(instance = %instance.id, %fault, "an instance could not be forgotten");
+            }
+        }
+    }
+
     /// Forgets an instance that has exited. Its log stays.
     ///
     /// # Errors

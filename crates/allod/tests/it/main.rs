@@ -15,6 +15,7 @@ mod crash;
 mod deploy;
 mod door;
 mod executor;
+mod guide;
 mod load;
 mod operations;
 mod processes;

@@ -16,15 +16,22 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 /// What `allod up` has said so far.
 type Events = Arc<Mutex<Vec<Value>>>;
 
+/// Each server has user ids of its own, as each machine has.
+static WORLDS: AtomicU32 = AtomicU32::new(0);
+
 pub(crate) struct World {
     up: Child,
+    uid: u32,
     events: Events,
     pub(crate) ready: Value,
     pub(crate) state: PathBuf,
@@ -46,13 +53,14 @@ pub(crate) fn fresh_folder() -> tempfile::TempDir {
 impl World {
     /// A server that is ready.
     pub(crate) async fn up() -> Self {
-        Self::up_in(fresh_folder()).await
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+        Self::up_in(fresh_folder(), 61_100 + 300 * (number % 14)).await
     }
 
     /// The same in a folder that may have been used before.
-    pub(crate) async fn up_in(folder: tempfile::TempDir) -> Self {
+    pub(crate) async fn up_in(folder: tempfile::TempDir, uid: u32) -> Self {
         let state = folder.path().join("s");
-        let (up, events) = start(&state);
+        let (up, events) = start(&state, uid);
         let begin = Instant::now();
         let ready = loop {
             let found = events.lock().unwrap().iter().find(|event| event["event"] == "ready").cloned();
@@ -70,6 +78,7 @@ impl World {
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         Self {
             up,
+            uid,
             events,
             state,
             management: text("management").parse().unwrap(),
@@ -195,10 +204,12 @@ impl World {
         None
     }
 
-    /// Ends it and gives the folder back, to begin again in it.
-    pub(crate) fn down(mut self) -> tempfile::TempDir {
+    /// Ends it, lets something be done to its folder, and begins again in it.
+    pub(crate) async fn restarted(mut self, meanwhile: impl FnOnce(&Path)) -> Self {
         assert_eq!(self.stop(), Some(0), "{}", self.logs());
-        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+        meanwhile(&self.state);
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        Self::up_in(folder, self.uid).await
     }
 }
 
@@ -235,11 +246,11 @@ fn make_removable(folder: &Path) {
     }
 }
 
-fn start(state: &Path) -> (Child, Events) {
+fn start(state: &Path, uid: u32) -> (Child, Events) {
     let home = state.with_extension("home");
     std::fs::create_dir_all(&home).unwrap();
     let mut command = Command::new(BINARY);
-    command.args(["up", "--json", "--state"]).arg(state).env_clear();
+    command.args(["up", "--json", "--first-uid", &uid.to_string(), "--state"]).arg(state).env_clear();
     command.env("HOME", &home).env("PATH", "/usr/local/bin:/usr/bin:/bin");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut up = command.spawn().unwrap();

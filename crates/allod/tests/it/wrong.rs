@@ -67,7 +67,8 @@ async fn a_folder_without_an_allod_toml_and_files_that_are_none_are_told_apart()
 async fn servers_that_are_unknown_gone_or_others_are_told_apart() {
     let (world, other) = tokio::join!(World::up(), World::up());
     assert_eq!(world.allod(&["--server", "nope", "keys", "list"]).await.refused(5).0, "not_found");
-    let fresh = Cli { home: fresh_folder().path().to_owned() };
+    let folder = fresh_folder();
+    let fresh = Cli { home: folder.path().to_owned() };
     assert_eq!(fresh.run(&["keys", "list"]).await.refused(5).0, "not_found");
 
     // Another server at the pinned address.

@@ -140,7 +140,7 @@ async fn pump(showing: Showing<'_>, mut sources: Vec<Source>, follow: bool) -> R
             return Ok(failures);
         }
         // Without following, only a server whose lines are all shown is listened to, so that memory stays bounded.
-        let waiting = |at: usize| follow || merge.wants(at);
+        let waiting = |at: usize| !merge.has_ended(at) && (follow || merge.wants(at));
         let message = tokio::select! {
             message = next(&mut sources, waiting) => message,
             () = wait(merge.due()), if follow => continue,
@@ -156,10 +156,6 @@ async fn pump(showing: Showing<'_>, mut sources: Vec<Source>, follow: bool) -> R
             }
             Some((at, None)) => merge.end(at),
             None => return Ok(failures),
-        }
-        for (at, source) in sources.iter_mut().enumerate().filter(|(at, _)| merge.has_ended(*at)) {
-            let _ = at;
-            source.lines.close();
         }
     }
 }

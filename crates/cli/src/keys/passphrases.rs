@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 /// How often a person may try.
 const TRIES: usize = 3;
 /// The longest passphrase, in bytes.
-const LIMIT: usize = 1024;
+pub(crate) const LIMIT: usize = 1024;
 
 type Passphrase = Zeroizing<Vec<u8>>;
 
@@ -105,8 +105,8 @@ fn read_descriptor(fd: u32) -> Result<Passphrase, KeysError> {
     Ok(bytes)
 }
 
-/// Asks on the terminal without echo; `None` when the person gives up.
-fn ask(prompt: &str) -> io::Result<Option<Passphrase>> {
+/// Asks on the terminal without echo; `None` when the person gives up. What is beyond [`LIMIT`] is not kept.
+pub(crate) fn ask(prompt: &str) -> io::Result<Option<Passphrase>> {
     let mut terminal = File::options().read(true).write(true).open("/dev/tty")?;
     terminal.write_all(prompt.as_bytes())?;
     let quiet = Quiet::begin(&terminal)?;

@@ -61,7 +61,7 @@ impl Announcement {
         let launcher = supervisor.launcher();
         let why_one_user = match &launcher.staff.users {
             Users::One { why } => Some(why.clone()),
-            Users::Own => None,
+            Users::Own { .. } => None,
         };
         Self {
             ok: true,

@@ -108,9 +108,9 @@ pub(super) async fn run(stage: &Stage<'_>) -> Result<(), Failure> {
         .step("a version that is not healthy stays out", "allod deploy", steps::broken_deploy(stage))
         .await?;
     stage
-        .step("one command brings the version before back", "allod rollback hello", steps::rollback(stage))
+        .step("one command brings the version before back", "allod rollback", steps::rollback(stage))
         .await?;
-    stage.step("two instances share the work", "allod scale hello web=2", steps::scale(stage)).await?;
+    stage.step("two instances share the work", "allod scale web=2", steps::scale(stage)).await?;
     stage
         .step("visitors notice nothing when the agent is killed", "kill -9 <agent>", steps::kill_agent(stage))
         .await?;

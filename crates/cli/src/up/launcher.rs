@@ -7,7 +7,7 @@ use super::{
     ports::Ports,
     program::Program,
     supervisor::Launch,
-    users::{AGENT, APPS, PROXY, Staff, Users},
+    users::Staff,
 };
 use std::{
     collections::BTreeMap,
@@ -81,10 +81,14 @@ impl Launcher {
                 words.word("--control-stdin");
                 words.word("--stop-apps-at-exit");
                 words.pair("--first-owner", &paths.first_owner);
-                if self.staff.users == Users::Own {
-                    words.pair("--uids", APPS.to_string());
-                    words.pair("--agent-uid", AGENT.to_string());
-                    words.pair("--proxy-uid", PROXY.to_string());
+                let users = &self.staff.users;
+                let uids = [
+                    ("--uids", users.apps()),
+                    ("--agent-uid", users.of(Program::Agent)),
+                    ("--proxy-uid", users.of(Program::Proxy)),
+                ];
+                for (flag, uid) in uids.into_iter().filter_map(|(flag, uid)| Some((flag, uid?))) {
+                    words.pair(flag, uid.to_string());
                 }
             }
             Program::Agent => {

@@ -13,14 +13,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The agent's user id.
-pub(super) const AGENT: u32 = 61_100;
-/// The proxy's user id.
-pub(super) const PROXY: u32 = 61_101;
-/// The hub's user id.
-pub(super) const HUB: u32 = 61_102;
-/// The first app's user id.
-pub(super) const APPS: u32 = 61_200;
+/// The first user id that `up` gives out, unless it is told another.
+pub(super) const FIRST: u32 = 61_100;
+/// How far above the first one those of apps begin.
+const APPS: u32 = 100;
 
 /// What keeps the programs apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +26,12 @@ pub(super) enum Users {
         /// Why.
         why: String,
     },
-    /// Each its own.
-    Own,
+    /// Each its own. Two servers on one machine need different ones: an app's user is its own and nobody else's, so
+    /// that whatever runs as it may be killed with it.
+    Own {
+        /// The agent's; the others follow.
+        first: u32,
+    },
 }
 
 /// Who runs what, and from which file.
@@ -47,22 +47,31 @@ impl Users {
     /// The user id of a program; `None` is the supervisor's own.
     pub(super) fn of(&self, program: Program) -> Option<u32> {
         match (self, program) {
-            (Self::One { .. }, _) | (Self::Own, Program::Executor) => None,
-            (Self::Own, Program::Agent) => Some(AGENT),
-            (Self::Own, Program::Proxy) => Some(PROXY),
-            (Self::Own, Program::Hub) => Some(HUB),
+            (Self::One { .. }, _) | (Self::Own { .. }, Program::Executor) => None,
+            (Self::Own { first }, Program::Agent) => Some(*first),
+            (Self::Own { first }, Program::Proxy) => Some(first.saturating_add(1)),
+            (Self::Own { first }, Program::Hub) => Some(first.saturating_add(2)),
+        }
+    }
+
+    /// The first user id of apps; `None` when they have none of their own.
+    pub(super) fn apps(&self) -> Option<u32> {
+        match self {
+            Self::One { .. } => None,
+            Self::Own { first } => Some(first.saturating_add(APPS)),
         }
     }
 }
 
 /// Decides, makes the folders and tries it out.
-pub(super) fn settle(places: &Places, own_binary: &Path) -> io::Result<Staff> {
+pub(super) fn settle(places: &Places, own_binary: &Path, first: u32) -> io::Result<Staff> {
     // A copy stays what it is when the original is built anew, and others can reach it.
     let copy = copy_binary(places.state(), own_binary).and_then(|copy| try_out(&copy, None).map(|()| copy));
     let binary = copy.unwrap_or_else(|_| own_binary.to_owned());
     let users = if rustix::process::geteuid().is_root() {
-        match make_folders(places, &Users::Own).and_then(|()| try_out(&binary, Some(AGENT))) {
-            Ok(()) => Users::Own,
+        let own = Users::Own { first };
+        match make_folders(places, &own).and_then(|()| try_out(&binary, own.of(Program::Agent))) {
+            Ok(()) => own,
             Err(error) => Users::One { why: format!("programs can't get users of their own here: {error}") },
         }
     } else {
@@ -100,7 +109,7 @@ fn make_folders(places: &Places, users: &Users) -> io::Result<()> {
         (places.run().join("i"), 0o700, Executor, Executor),
     ];
     for (folder, mode, owner, group) in folders {
-        if *users == Users::Own {
+        if matches!(users, Users::Own { .. }) {
             create_folder(&folder, mode).map_err(io::Error::other)?;
             chown(&folder, Some(users.of(owner).unwrap_or(0)), Some(users.of(group).unwrap_or(0)))?;
             // Changing the owner takes the group bit away.
@@ -139,12 +148,13 @@ mod tests {
 
     #[test]
     fn no_two_programs_share_a_user_when_each_has_its_own() {
-        let mut ids: Vec<_> = Program::ALL.map(|program| Users::Own.of(program)).into();
+        let own = Users::Own { first: FIRST };
+        let mut ids: Vec<_> = Program::ALL.map(|program| own.of(program)).into();
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), 4);
-        assert_eq!(Users::Own.of(Program::Executor), None, "root stays with the executor alone");
-        assert!(ids.iter().flatten().all(|id| *id < APPS));
+        assert_eq!(own.of(Program::Executor), None, "root stays with the executor alone");
+        assert!(ids.iter().flatten().all(|id| Some(*id) < own.apps()));
     }
 
     #[test]
@@ -153,7 +163,7 @@ mod tests {
         let places = Places::take(Some(home.path().join("state")), None).unwrap();
         let broken = home.path().join("broken");
         std::fs::write(&broken, "no program").unwrap();
-        let staff = settle(&places, &broken).unwrap();
+        let staff = settle(&places, &broken, FIRST).unwrap();
         let Users::One { why } = staff.users else { panic!("{staff:?}") };
         assert!(!why.is_empty());
         assert_eq!(staff.binary, broken);

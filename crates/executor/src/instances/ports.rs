@@ -45,6 +45,9 @@ fn parse_line(line: &str) -> Option<(u64, SocketAddr)> {
 /// Groups of four bytes, each written as a number of this machine's byte order.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let mut bytes = Vec::with_capacity(16);
+    if !text.len().is_multiple_of(8) {
+        return None;
+    }
     for group in text.as_bytes().chunks(8) {
         let number = u32::from_str_radix(std::str::from_utf8(group).ok()?, 16).ok()?;
         bytes.extend_from_slice(&number.to_ne_bytes());

@@ -34,6 +34,7 @@ pub(super) struct Keeper {
     kept: Arc<Kept>,
     clock: Clock,
     streams: mpsc::Receiver<()>,
+    socket: Option<std::path::PathBuf>,
 }
 
 impl Keeper {
@@ -64,9 +65,10 @@ impl Keeper {
                 }
             })?;
         }
+        let socket = listener.local_addr().ok().and_then(|address| Some(address.as_pathname()?.to_owned()));
         let serving = kept.clone();
         super::spawn("control", move || super::control::serve(&serving, &listener, executor_uid))?;
-        Ok(Self { kept, clock, streams })
+        Ok(Self { kept, clock, streams, socket })
     }
 
     /// Stays until the instance is gone and somebody knows how it ended.
@@ -82,7 +84,8 @@ impl Keeper {
         // What the app left there is the app's own; a failure to remove it harms nobody else.
         let _ = std::fs::remove_dir_all(&order.tmp);
         self.kept.state.set_exit(exit, self.clock.now().0);
-        self.kept.state.wait_bye(KEPT);
+        // Where the socket is gone, such as with the whole state folder, nobody will come to ask.
+        self.kept.state.wait_bye(KEPT, || self.socket.as_ref().is_none_or(|path| !matches!(path.try_exists(), Ok(false))));
     }
 
     /// What can't be kept is not left running.

@@ -7,6 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How often it is looked whether anybody could still come.
+const LOOK: Duration = Duration::from_secs(2);
+
 pub(super) struct State {
     inner: Mutex<Inner>,
     bell: Condvar,
@@ -166,16 +169,16 @@ impl State {
         }
     }
 
-    /// Waits for bye, but no longer than `longest`.
-    pub(super) fn wait_bye(&self, longest: Duration) {
+    /// Waits for bye, but no longer than `longest`, and no longer than anybody could come to say it.
+    pub(super) fn wait_bye(&self, longest: Duration, reachable: impl Fn() -> bool) {
         let end = Instant::now().checked_add(longest);
         let mut inner = self.lock();
-        while !inner.bye {
+        while !inner.bye && reachable() {
             let left = end.map_or(longest, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return;
             }
-            inner = self.sleep(inner, left);
+            inner = self.sleep(inner, left.min(LOOK));
         }
     }
 
@@ -198,7 +201,7 @@ mod tests {
         assert!(!state.say_bye());
         state.set_exit("exit status 0".to_owned(), 5);
         assert!(state.say_bye());
-        state.wait_bye(Duration::from_secs(3600));
+        state.wait_bye(Duration::from_secs(3600), || true);
     }
 
     #[test]

@@ -286,7 +286,7 @@ async fn when_a_shim_is_killed_everything_it_kept_goes() {
     drop(instances);
     kill(parent(main));
     let (instances, found) = place.open().await;
-    assert_eq!(found.lost, [instance.id.clone()]);
+    assert_eq!(found.lost, std::slice::from_ref(&instance.id));
     assert_eq!(instances.get(&instance.id).unwrap().exit.as_deref(), Some("shim lost"));
     assert!(!is_alive(main) && !is_alive(daemon));
 }

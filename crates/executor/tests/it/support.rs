@@ -58,6 +58,21 @@ pub(crate) fn place_with(isolation: Isolation) -> Place {
     Place { folder, layout, isolation, files, shim }
 }
 
+impl Drop for Place {
+    /// A test may end before its shims know that their exits are known.
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let (Some(pid), Ok(program)) = (pid, std::fs::read_link(entry.path().join("exe")))
+                && program == self.shim
+            {
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
 fn share(from: &Path, to: &Path) {
     if std::fs::hard_link(from, to).is_err() {
         std::fs::copy(from, to).unwrap();

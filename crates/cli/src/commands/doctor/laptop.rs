@@ -6,7 +6,7 @@ use crate::{
     session::Session,
 };
 use allod_proto::messages::server::Finding;
-use std::os::unix::fs::PermissionsExt as _;
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _};
 
 /// Looks at this machine.
 pub(super) fn look(session: &Session) -> Vec<Finding> {
@@ -66,8 +66,12 @@ fn keys(session: &Session) -> Vec<Finding> {
         }
     }
     let home = session.settings.home.as_deref();
-    let named = session.globals.key.clone().into_iter();
-    for path in named.chain(home.map(default_files).unwrap_or_default()) {
+    let inventory = session.inventory();
+    let of_servers = inventory.iter().flat_map(|inventory| inventory.servers()).filter_map(|server| server.key.clone());
+    let mut paths: Vec<_> = session.globals.key.clone().into_iter().chain(of_servers).collect();
+    paths.extend(home.map(default_files).unwrap_or_default());
+    let mut seen = BTreeSet::new();
+    for path in paths.into_iter().filter(|path| seen.insert(path.clone())) {
         match FileKey::load(&path) {
             Ok(Some(file)) => {
                 usable += 1;

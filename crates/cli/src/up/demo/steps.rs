@@ -176,13 +176,13 @@ pub(super) async fn broken_deploy(stage: &Stage<'_>) -> Result<Found, Failure> {
 }
 
 pub(super) async fn rollback(stage: &Stage<'_>) -> Result<Found, Failure> {
-    expect_success(&stage.client.run(["rollback", "hello"]).await?, "rollback")?;
+    expect_success(&stage.client.run_in(&stage.app(), ["rollback"]).await?, "rollback")?;
     expect_version(stage, "v1").await?;
     Ok(Found::new("visitors get v1 again").with("version", "v1"))
 }
 
 pub(super) async fn scale(stage: &Stage<'_>) -> Result<Found, Failure> {
-    expect_success(&stage.client.run(["scale", "hello", "web=2"]).await?, "scale")?;
+    expect_success(&stage.client.run_in(&stage.app(), ["scale", "web=2"]).await?, "scale")?;
     let mut instances = BTreeSet::new();
     for _ in 0..50 {
         let answer =
