@@ -1,8 +1,8 @@
 //! The command line: global flags, and one variant a command. Each command's own flags stand in its file.
 
 use crate::commands::{
-    app, audit, can, completions, deploy, doctor, init, keys, logs, ops, releases, restart, rollback, scale, secrets,
-    servers, start, status, stop,
+    app, audit, can, completions, deploy, doctor, init, keys, logs, ops, releases, restart, rollback, scale,
+    secrets, servers, start, status, stop,
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;

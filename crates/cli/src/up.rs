@@ -100,7 +100,8 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
     let places = Places::take(state, runtime.as_deref()).map_err(|error| cannot("a place", &error))?;
     let owner = owner::load_or_make(&places).map_err(|error| cannot("an owner's key", &error))?;
     let binary = std::env::current_exe().map_err(|error| cannot("its own binary", &error))?;
-    let staff = users::settle(&places, &binary, up.first_uid).map_err(|error| cannot("its folders", &error))?;
+    let staff =
+        users::settle(&places, &binary, up.first_uid).map_err(|error| cannot("its folders", &error))?;
     let asked = Ports { http: up.http_port, management: up.management_port, hub: up.hub_port };
     let (ports, http) = ports::settle(&places.state().join("up.json"), asked)
         .await

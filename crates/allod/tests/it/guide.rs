@@ -47,7 +47,10 @@ async fn what_the_guide_says_to_type_works_in_the_order_in_which_it_stands() {
     sh.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", world.state.join("bin").display()));
     sh.env("HOME", &home).env("ALLOD_HOME", &world.cli.home);
     sh.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let ran = tokio::time::timeout(PATIENCE * 4, sh.output()).await.expect("the guide's commands do not end").unwrap();
+    let ran = tokio::time::timeout(PATIENCE * 4, sh.output())
+        .await
+        .expect("the guide's commands do not end")
+        .unwrap();
     let Output { code, stdout, stderr } = crate::cli::ended(ran);
     assert_eq!(code, 0, "{stdout}\n{stderr}");
 }
@@ -88,7 +91,8 @@ fn every_test_that_the_threat_model_names_is_there() {
     let named = named_tests(SECURITY);
     assert!(named.len() > 30, "{named:?}");
     for (test, file) in named {
-        let source = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-        assert!(source.contains(&format!("fn {test}()")), "SECURITY.md names {test}, which is not in {file}");
+        let source =
+            std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(source.contains(&format!("fn {test}(")), "SECURITY.md names {test}, which is not in {file}");
     }
 }

@@ -28,7 +28,8 @@ async fn a_request_that_is_sent_again_under_its_id_is_done_once() {
         identity: world.identity.clone(),
         record_key: None,
     };
-    let (id, restart) = (CommandId::new("the-same-id-each-time").unwrap(), AppRestart { app: "blog".parse().unwrap() });
+    let (id, restart) =
+        (CommandId::new("the-same-id-each-time").unwrap(), AppRestart { app: "blog".parse().unwrap() });
     let mut client =
         Client::connect(peer, Arc::new(world.owner()), Box::new(Forgetful::default())).await.unwrap();
     let first = client.call_with_id(&id, restart.clone()).await.unwrap();

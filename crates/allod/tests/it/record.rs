@@ -43,8 +43,11 @@ async fn every_change_stands_there_with_who_asked_and_how_it_ended() {
     let intents: Vec<_> = lines.iter().filter(|line| line["entry"] == "intent").collect();
     let commands: Vec<_> = intents.iter().map(|line| line["command"].as_str().unwrap()).collect();
     assert_eq!(commands, ["keys.add", "app.deploy", "keys.revoke"]);
-    let outcome = |intent: &Value| lines.iter().find(|line| line["entry"] == "outcome" && line["intent"] == intent["seq"]);
-    let results: Vec<_> = intents.iter().map(|intent| outcome(intent).unwrap()["result"].as_str().unwrap()).collect();
+    let outcome = |intent: &Value| {
+        lines.iter().find(|line| line["entry"] == "outcome" && line["intent"] == intent["seq"])
+    };
+    let results: Vec<_> =
+        intents.iter().map(|intent| outcome(intent).unwrap()["result"].as_str().unwrap()).collect();
     assert_eq!(results, ["ok", "ok", "ok"]);
     let owner = world.owner().fingerprint();
     for intent in intents {

@@ -14,7 +14,7 @@ fn worker(world: &World) -> App {
     std::fs::write(app.folder.join("work.sh"), script).unwrap();
     app.write_document(
         "name = \"vault\"\n\n[units.worker]\nstart = [\"sh\", \"work.sh\"]\nhealth = { running = \"300ms\" }\n\n\
-         [secrets]\nTOKEN = \"\"\n",
+         [secrets]\nTOKEN = \"descriptor\"\n",
     );
     app
 }

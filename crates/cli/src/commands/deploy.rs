@@ -10,7 +10,10 @@ mod report;
 mod rollout;
 mod upload;
 
-use super::{project::Project, target::{names, servers_of}};
+use super::{
+    project::Project,
+    target::{names, servers_of},
+};
 use crate::{failure::Failure, inventory::Server, session::Session};
 use allod_proto::EnvName;
 use clap::Args;

@@ -28,7 +28,8 @@ pub struct Init {
 /// # Errors
 /// [`Failure`] when there is a file already, or it can't be written.
 pub fn run(session: &Session, init: &Init) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::new(FaultCode::Invalid, format!("{}: {error}", init.folder.display()));
+    let failed =
+        |error: io::Error| Failure::new(FaultCode::Invalid, format!("{}: {error}", init.folder.display()));
     let path = init.folder.join(FILE);
     if !init.force && path.symlink_metadata().is_ok() {
         return Err(exists(&path));
@@ -44,7 +45,8 @@ pub fn run(session: &Session, init: &Init) -> Result<(), Failure> {
             written => written.map_err(failed)?,
         }
     }
-    let value = json!({"path": path, "app": detected.name, "detected": detected.what, "notes": detected.notes});
+    let value =
+        json!({"path": path, "app": detected.name, "detected": detected.what, "notes": detected.notes});
     session.output.document(&value, |_| told(&path, &detected))
 }
 

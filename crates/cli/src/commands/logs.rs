@@ -133,7 +133,7 @@ async fn pump(showing: Showing<'_>, mut sources: Vec<Source>, follow: bool) -> R
     let mut merge = Merge::new(sources.len());
     let mut failures = Vec::new();
     loop {
-        while let Some((at, line)) = merge.next(follow.then(|| Instant::now())) {
+        while let Some((at, line)) = merge.next(follow.then(Instant::now)) {
             showing.line(sources.get(at).map(|source| source.server.as_str()), &line)?;
         }
         if merge.is_over() {
@@ -164,9 +164,11 @@ type Message = Option<Result<Vec<LogLine>, Box<Failure>>>;
 
 /// The next message of any server that is listened to.
 async fn next(sources: &mut [Source], listen: impl Fn(usize) -> bool) -> Option<(usize, Message)> {
-    let receiving = sources.iter_mut().enumerate().filter(|(at, _)| listen(*at)).map(|(at, source)| {
-        Box::pin(async move { (at, source.lines.recv().await) })
-    });
+    let receiving = sources
+        .iter_mut()
+        .enumerate()
+        .filter(|(at, _)| listen(*at))
+        .map(|(at, source)| Box::pin(async move { (at, source.lines.recv().await) }));
     let receiving: Vec<_> = receiving.collect();
     if receiving.is_empty() {
         return None;

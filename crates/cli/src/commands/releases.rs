@@ -37,7 +37,9 @@ pub async fn run(session: &Session, releases: Releases) -> Result<(), Failure> {
     })
     .await;
     let rows = answers.iter().map(|answer| match &answer.outcome {
-        Ok(reply) => json!({"server": answer.server.name, "ok": true, "app": target.app, "releases": reply.releases}),
+        Ok(reply) => {
+            json!({"server": answer.server.name, "ok": true, "app": target.app, "releases": reply.releases})
+        }
         Err(failure) => json!({"server": answer.server.name, "ok": false, "fault": failure.fault}),
     });
     let rows = rows.collect();

@@ -19,6 +19,7 @@ pub struct Restart {
 /// [`Failure`] when it does not end well on a server.
 pub async fn run(session: &Session, restart: Restart) -> Result<(), Failure> {
     let target = restart.which.target(session)?;
-    let done = each::change(session, &target.servers, |_| vec![AppRestart { app: target.app.clone() }]).await?;
+    let done =
+        each::change(session, &target.servers, |_| vec![AppRestart { app: target.app.clone() }]).await?;
     each::conclude(session, &target, &done)
 }

@@ -37,9 +37,13 @@ pub async fn run(session: &Session, rollback: Rollback) -> Result<(), Failure> {
     session.confirm(&format!("Roll {} back? {}", target.app, lines.join("; ")))?;
     let done = each::change(session, &target.servers, |server: &Server| {
         let way = ways.get(&server.name);
-        way.map(|way| AppRollback { app: target.app.clone(), from: way.from.clone(), to: Some(way.to.clone()) })
-            .into_iter()
-            .collect()
+        way.map(|way| AppRollback {
+            app: target.app.clone(),
+            from: way.from.clone(),
+            to: Some(way.to.clone()),
+        })
+        .into_iter()
+        .collect()
     })
     .await?;
     each::conclude(session, &target, &done)
@@ -54,7 +58,11 @@ struct Way {
 }
 
 /// All servers are asked before anything is done on one.
-async fn ways(session: &Session, target: &Target, to: Option<&ReleaseId>) -> Result<BTreeMap<String, Way>, Failure> {
+async fn ways(
+    session: &Session,
+    target: &Target,
+    to: Option<&ReleaseId>,
+) -> Result<BTreeMap<String, Way>, Failure> {
     let answers = ask_all(session, target.servers.clone(), |_, mut client| {
         let ask = AppReleases { app: target.app.clone() };
         async move { Ok(client.call(ask).await?) }
@@ -72,19 +80,25 @@ async fn ways(session: &Session, target: &Target, to: Option<&ReleaseId>) -> Res
 fn way(reply: &AppReleasesReply, to: Option<&ReleaseId>) -> Result<Way, Failure> {
     let hint = "`allod releases` lists what there is";
     let find = |is: &dyn Fn(&ReleaseSummary) -> bool| reply.releases.iter().find(|release| is(release));
-    let from = find(&|release| release.current)
-        .ok_or_else(|| Failure::new(FaultCode::Conflict, "nothing serves, so there is nothing to go back from"))?;
+    let from = find(&|release| release.current).ok_or_else(|| {
+        Failure::new(FaultCode::Conflict, "nothing serves, so there is nothing to go back from")
+    })?;
     let found = match to {
         Some(to) if *to == from.id => {
             return Err(Failure::new(FaultCode::Conflict, format!("release {to} serves already")).hint(hint));
         }
-        Some(to) => find(&|release| release.id == *to)
-            .ok_or_else(|| Failure::new(FaultCode::NotFound, format!("there is no release {to}")).hint(hint))?,
+        Some(to) => find(&|release| release.id == *to).ok_or_else(|| {
+            Failure::new(FaultCode::NotFound, format!("there is no release {to}")).hint(hint)
+        })?,
         None => find(&|release| release.previous).ok_or_else(|| {
             Failure::new(FaultCode::NotFound, format!("there is no release before {}", from.id)).hint(hint)
         })?,
     };
-    Ok(Way { from: from.id.clone(), to: found.id.clone(), told: format!("{} -> {}", called(from), called(found)) })
+    Ok(Way {
+        from: from.id.clone(),
+        to: found.id.clone(),
+        told: format!("{} -> {}", called(from), called(found)),
+    })
 }
 
 fn called(release: &ReleaseSummary) -> String {
@@ -109,7 +123,8 @@ mod tests {
         assert_eq!(refused(&reply(json!([])), None), FaultCode::Conflict);
         let alone = reply(json!([{"id": "aaaaaaaaaaaa", "made_at": 1, "by": "ana", "current": true}]));
         assert_eq!(refused(&alone, None), FaultCode::NotFound);
-        let (unknown, same) = (ReleaseId::new("0".repeat(12)).unwrap(), ReleaseId::new("a".repeat(12)).unwrap());
+        let (unknown, same) =
+            (ReleaseId::new("0".repeat(12)).unwrap(), ReleaseId::new("a".repeat(12)).unwrap());
         assert_eq!(refused(&alone, Some(&unknown)), FaultCode::NotFound);
         assert_eq!(refused(&alone, Some(&same)), FaultCode::Conflict);
     }

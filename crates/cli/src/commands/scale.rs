@@ -31,7 +31,8 @@ impl FromStr for Wanted {
         let (unit, count) = text.split_once('=').ok_or("write UNIT=N, as web=3")?;
         let unit = unit.parse().map_err(|error: allod_proto::NameError| error.to_string())?;
         let instances = count.parse().ok().filter(|count| *count <= limits::INSTANCES);
-        let instances = instances.ok_or_else(|| format!("{count:?} is not a number from 0 to {}", limits::INSTANCES))?;
+        let instances =
+            instances.ok_or_else(|| format!("{count:?} is not a number from 0 to {}", limits::INSTANCES))?;
         Ok(Self { unit, instances })
     }
 }

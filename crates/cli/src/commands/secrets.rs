@@ -67,7 +67,12 @@ struct Bring {
 
 impl Bring {
     /// Restarts, or says that a restart brings it.
-    async fn bring(self, session: &Session, target: &Target, replies: &[SecretsReply]) -> Result<(), Failure> {
+    async fn bring(
+        self,
+        session: &Session,
+        target: &Target,
+        replies: &[SecretsReply],
+    ) -> Result<(), Failure> {
         let in_use = replies.iter().flat_map(|reply| &reply.secrets).any(|secret| secret.in_use.is_some());
         if self.restart {
             each::change(session, &target.servers, |_| vec![AppRestart { app: target.app.clone() }]).await?;
@@ -79,5 +84,8 @@ impl Bring {
 }
 
 fn is_pending(reply: &SecretsReply) -> bool {
-    reply.secrets.iter().any(|SecretEntry { version, in_use, .. }| in_use.is_some_and(|used| used != *version))
+    reply
+        .secrets
+        .iter()
+        .any(|SecretEntry { version, in_use, .. }| in_use.is_some_and(|used| used != *version))
 }

@@ -47,7 +47,8 @@ pub async fn run(session: &Session, status: Status) -> Result<(), Failure> {
             show(session, &project.resolved.spec.app, servers, false).await
         }
         None if status.env.is_some() => {
-            Err(Failure::usage("there is no allod.toml in this folder, so --env means nothing").hint("name the app"))
+            Err(Failure::usage("there is no allod.toml in this folder, so --env means nothing")
+                .hint("name the app"))
         }
         None => servers::all_apps(session).await,
     }

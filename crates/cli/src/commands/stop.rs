@@ -22,7 +22,11 @@ pub struct Stop {
 /// [`Failure`] when it does not end well on a server.
 pub async fn run(session: &Session, stop: Stop) -> Result<(), Failure> {
     let target = stop.which.target(session)?;
-    session.confirm(&format!("Stop {} on {}? Its routes will answer 503.", target.app, names(&target.servers)))?;
+    session.confirm(&format!(
+        "Stop {} on {}? Its routes will answer 503.",
+        target.app,
+        names(&target.servers)
+    ))?;
     let done = each::change(session, &target.servers, |_| vec![AppStop { app: target.app.clone() }]).await?;
     each::conclude(session, &target, &done)
 }

@@ -106,10 +106,12 @@ impl Target {
     pub fn only(&self) -> Result<&Server, Failure> {
         match self.servers.as_slice() {
             [only] => Ok(only),
-            several => {
-                Err(Failure::usage(format!("{} is on {}; this is about one of them", self.app, names(several)))
-                    .hint("`--server NAME` says which"))
-            }
+            several => Err(Failure::usage(format!(
+                "{} is on {}; this is about one of them",
+                self.app,
+                names(several)
+            ))
+            .hint("`--server NAME` says which")),
         }
     }
 }

@@ -1,13 +1,8 @@
 //! How each program is started: its arguments, its user, its one inherited socket, where its lines go.
 
 use super::{
-    executor_link::ExecutorLink,
-    logs::ProgramLog,
-    places::Places,
-    ports::Ports,
-    program::Program,
-    supervisor::Launch,
-    users::Staff,
+    executor_link::ExecutorLink, logs::ProgramLog, places::Places, ports::Ports, program::Program,
+    supervisor::Launch, users::Staff,
 };
 use std::{
     collections::BTreeMap,

@@ -85,7 +85,9 @@ impl Keeper {
         let _ = std::fs::remove_dir_all(&order.tmp);
         self.kept.state.set_exit(exit, self.clock.now().0);
         // Where the socket is gone, such as with the whole state folder, nobody will come to ask.
-        self.kept.state.wait_bye(KEPT, || self.socket.as_ref().is_none_or(|path| !matches!(path.try_exists(), Ok(false))));
+        self.kept.state.wait_bye(KEPT, || {
+            self.socket.as_ref().is_none_or(|path| !matches!(path.try_exists(), Ok(false)))
+        });
     }
 
     /// What can't be kept is not left running.

@@ -1,6 +1,10 @@
 //! The hub over real sockets: reports in, status out, a person's acknowledgement.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails in a test's helper fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what fails in a test's helper fails the test"
+)]
 
 mod reports;
 mod running;

@@ -23,9 +23,11 @@ pub(super) struct Remove {
 pub(super) async fn run(session: &Session, remove: &Remove) -> Result<(), Failure> {
     let target = remove.which.target(session)?;
     let (app, servers) = (target.app.to_string(), names(&target.servers));
-    let question = format!("Remove {app} from {servers}, with its releases, secrets, logs and data, for good?");
+    let question =
+        format!("Remove {app} from {servers}, with its releases, secrets, logs and data, for good?");
     session.confirm_by_name(&question, &app)?;
-    let done = each::change(session, &target.servers, |_| vec![AppRemove { app: target.app.clone() }]).await?;
+    let done =
+        each::change(session, &target.servers, |_| vec![AppRemove { app: target.app.clone() }]).await?;
     session.output.document(&serde_json::json!({"app": target.app, "servers": done}), |_| {
         format!("{app} is gone from {servers}\n")
     })

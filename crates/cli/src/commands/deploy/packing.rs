@@ -1,13 +1,21 @@
 //! Packing the folder, with its progress.
 
-use crate::{commands::{project::Project, servers::bytes}, failure::Failure, session::Session};
+use crate::{
+    commands::{project::Project, servers::bytes},
+    failure::Failure,
+    session::Session,
+};
 use allod_apps::{PackError, Packed};
 use allod_proto::FaultCode;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{error::Error as _, time::Duration};
 
 /// Packs what the file says is uploaded.
-pub(super) async fn pack(session: &Session, project: &Project, version: Option<String>) -> Result<Packed, Failure> {
+pub(super) async fn pack(
+    session: &Session,
+    project: &Project,
+    version: Option<String>,
+) -> Result<Packed, Failure> {
     let bar = if session.output.is_live() { spinner() } else { ProgressBar::hidden() };
     let told = bar.clone();
     let (resolved, folder) = (project.resolved.clone(), project.folder.join(&project.resolved.folder));
@@ -18,7 +26,11 @@ pub(super) async fn pack(session: &Session, project: &Project, version: Option<S
     bar.finish_and_clear();
     let packed = packing.map_err(|error| Failure::new(FaultCode::Internal, error.to_string()))?;
     let packed = packed.map_err(|error| refused(&error))?;
-    session.output.note(&format!("packed {} entries, {}", packed.manifest.entries.len(), bytes(packed.bytes)));
+    session.output.note(&format!(
+        "packed {} entries, {}",
+        packed.manifest.entries.len(),
+        bytes(packed.bytes)
+    ));
     Ok(packed)
 }
 

@@ -11,7 +11,12 @@ use allod_proto::AppRef;
 use serde_json::{Value, json};
 
 /// The plan as the command's result.
-pub(super) fn document(session: &Session, app: &AppRef, packed: &Packed, all: &[Prepared]) -> Result<(), Failure> {
+pub(super) fn document(
+    session: &Session,
+    app: &AppRef,
+    packed: &Packed,
+    all: &[Prepared],
+) -> Result<(), Failure> {
     let servers: Vec<Value> = all.iter().map(|one| row(packed, one)).collect();
     let value = json!({"app": app, "plan": true, "servers": servers});
     session.output.document(&value, |style| text(packed, all, style))
@@ -82,7 +87,9 @@ mod tests {
 
     #[test]
     fn servers_with_the_same_plan_share_it() {
-        let old = spec("name = \"shop\"\n[vars]\nA = \"1\"\n[units.web]\nstart = [\"./web\"]\nroutes = [\"a.example\"]\n");
+        let old = spec(
+            "name = \"shop\"\n[vars]\nA = \"1\"\n[units.web]\nstart = [\"./web\"]\nroutes = [\"a.example\"]\n",
+        );
         let new = spec(
             "name = \"shop\"\nrelease = [\"./migrate\"]\n[secrets]\nKEY = \"descriptor\"\n\
              [units.web]\nstart = [\"./web\", \"\u{202e}\"]\nroutes = [\"b.example\"]\ninstances = 2\n",

@@ -1,7 +1,10 @@
 //! Before anything is sent: would the deploy have a chance on each server, what serves there, which chunks does it lack?
 
 use crate::{failure::Failure, inventory::Server, render::safe, session::Session};
-use allod_apps::{Packed, plan::{PlanLine, Upload, describe}};
+use allod_apps::{
+    Packed,
+    plan::{PlanLine, Upload, describe},
+};
 use allod_proto::{
     Digest, FaultCode, limits,
     manifest::EntryKind,
@@ -35,7 +38,11 @@ impl Prepared {
 }
 
 /// Asks all servers side by side. One that can't be asked, or that has something in the way, ends the deploy.
-pub(super) async fn all(session: &Session, servers: &[Server], packed: &Packed) -> Result<Vec<Prepared>, Failure> {
+pub(super) async fn all(
+    session: &Session,
+    servers: &[Server],
+    packed: &Packed,
+) -> Result<Vec<Prepared>, Failure> {
     let asking = servers.iter().map(|server| async {
         one(session, server, packed).await.map_err(|failure| failure.on(&server.name))
     });
@@ -61,7 +68,8 @@ async fn one(session: &Session, server: &Server, packed: &Packed) -> Result<Prep
     // Nothing is sent where something is in the way.
     let missing = if found.obstacles.is_empty() { missing(&mut client, packed).await? } else { Vec::new() };
     let missing_bytes = missing.iter().filter_map(|digest| packed.chunk_size(digest)).sum();
-    let files = packed.manifest.entries.iter().filter(|entry| matches!(entry.what, EntryKind::File { .. })).count();
+    let files =
+        packed.manifest.entries.iter().filter(|entry| matches!(entry.what, EntryKind::File { .. })).count();
     let upload = Upload { files, bytes: packed.bytes, missing: missing.len(), missing_bytes };
     Ok(Prepared { server: server.clone(), client, found, missing, upload })
 }
@@ -95,7 +103,8 @@ fn in_the_way(session: &Session, obstacles: &[(&str, &Obstacle)]) -> Failure {
         [(server, only)] => format!("{server}: {}; nothing was deployed", only.message),
         several => format!("{} things stand in the way; nothing was deployed", several.len()),
     };
-    Failure::new(code(obstacles.iter().map(|(_, obstacle)| obstacle.about.as_str())), message).with("obstacles", all)
+    Failure::new(code(obstacles.iter().map(|(_, obstacle)| obstacle.about.as_str())), message)
+        .with("obstacles", all)
 }
 
 /// What waiting can cure counts only if nothing else is in the way.

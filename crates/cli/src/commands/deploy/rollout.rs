@@ -55,7 +55,8 @@ pub(super) async fn run(
         rows.extend(join_all(deploying).await);
         failed = rows.iter().any(|row| row.failure.is_some());
     }
-    let interrupted = rows.iter().filter_map(|row| row.failure.as_ref()).any(|failure| failure.exit == INTERRUPTED);
+    let interrupted =
+        rows.iter().filter_map(|row| row.failure.as_ref()).any(|failure| failure.exit == INTERRUPTED);
     if failed && !interrupted && resolved.on_failure == OnFailure::Revert {
         revert(session, &resolved.spec.app, &todo, &mut rows).await;
     }
@@ -84,7 +85,11 @@ impl Deploying<'_> {
         row.sent_bytes = sent.load(Ordering::Relaxed);
         row.seconds = began.elapsed().as_secs_f64();
         if let Err(failure) = outcome {
-            row.state = if failure.exit == INTERRUPTED && row.operation.is_some() { State::Running } else { State::Failed };
+            row.state = if failure.exit == INTERRUPTED && row.operation.is_some() {
+                State::Running
+            } else {
+                State::Failed
+            };
             row.failure = Some(failure.on(&one.server.name));
         }
         row
@@ -103,7 +108,8 @@ impl Deploying<'_> {
         };
         upload.run(client).await?;
         let app = &self.packed.manifest.spec.app;
-        let accepted = client.call(AppDeploy { app: app.clone(), manifest: self.packed.index_digest }).await?;
+        let accepted =
+            client.call(AppDeploy { app: app.clone(), manifest: self.packed.index_digest }).await?;
         row.operation = Some(accepted.operation.clone());
         row.release = accepted.release;
         let ended = self.follow(one, &accepted.operation, row).await?;
@@ -169,7 +175,9 @@ async fn revert(session: &Session, app: &AppRef, todo: &[Prepared], rows: &mut [
         let Some(one) = todo.iter().find(|one| one.server.name == row.server) else { continue };
         let before = one.found.current.as_ref().map(|release| release.id.clone());
         let (Some(from), Some(to)) = (row.serving.clone(), before) else {
-            session.output.warn(&format!("{}: there is nothing to go back to; it keeps the new release", row.server));
+            session
+                .output
+                .warn(&format!("{}: there is nothing to go back to; it keeps the new release", row.server));
             continue;
         };
         session.output.note(&format!("{}: back to {to}", row.server));

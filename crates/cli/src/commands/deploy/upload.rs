@@ -46,7 +46,8 @@ impl Upload<'_> {
         let sent = bytes(self.sent.load(Ordering::Relaxed));
         let (lacked, total) = (bytes(self.missing_bytes), bytes(self.packed.bytes));
         outcome.map_err(|failure| {
-            let hint = format!("{sent} of {lacked} was sent and stays there; the next deploy goes on from there");
+            let hint =
+                format!("{sent} of {lacked} was sent and stays there; the next deploy goes on from there");
             if failure.fault.hint.is_none() { failure.hint(hint) } else { failure }
         })?;
         self.session.output.note(&format!("{}: sent {sent} of {total}", self.server.name));
@@ -58,7 +59,8 @@ impl Upload<'_> {
         let opening = (0..more).map(|_| self.session.connect(self.server));
         let mut others = try_join_all(opening).await?;
         let next = AtomicUsize::new(0);
-        let workers = std::iter::once(client).chain(others.iter_mut()).map(|client| self.work(client, &next, bar));
+        let workers =
+            std::iter::once(client).chain(others.iter_mut()).map(|client| self.work(client, &next, bar));
         try_join_all(workers).await.map(|_| ())
     }
 

@@ -67,7 +67,8 @@ fn keys(session: &Session) -> Vec<Finding> {
     }
     let home = session.settings.home.as_deref();
     let inventory = session.inventory();
-    let of_servers = inventory.iter().flat_map(|inventory| inventory.servers()).filter_map(|server| server.key.clone());
+    let of_servers =
+        inventory.iter().flat_map(|inventory| inventory.servers()).filter_map(|server| server.key.clone());
     let mut paths: Vec<_> = session.globals.key.clone().into_iter().chain(of_servers).collect();
     paths.extend(home.map(default_files).unwrap_or_default());
     let mut seen = BTreeSet::new();

@@ -61,7 +61,8 @@ impl Merge {
         if !complete && !late {
             return None;
         }
-        let fronts = self.sources.iter().enumerate().filter_map(|(at, source)| Some((source.lines.front()?, at)));
+        let fronts =
+            self.sources.iter().enumerate().filter_map(|(at, source)| Some((source.lines.front()?, at)));
         let (_, at) = fronts.min_by_key(|((_, line), at)| (line.at, *at))?;
         let (_, line) = self.sources.get_mut(at)?.lines.pop_front()?;
         Some((at, line))

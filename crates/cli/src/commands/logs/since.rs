@@ -32,7 +32,11 @@ impl FromStr for Since {
         }
         let at = text.parse::<jiff::Timestamp>().ok().or_else(|| {
             // Without a zone it is this machine's.
-            text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::system()).ok().map(|at| at.timestamp())
+            text.parse::<jiff::civil::DateTime>()
+                .ok()?
+                .to_zoned(jiff::tz::TimeZone::system())
+                .ok()
+                .map(|at| at.timestamp())
         });
         let at = at.and_then(|at| u64::try_from(at.as_millisecond()).ok());
         at.map(|at| Self::At(Timestamp(at))).ok_or_else(|| {
@@ -63,7 +67,19 @@ mod tests {
 
     #[test]
     fn what_is_neither_span_nor_time_is_refused() {
-        for bad in ["", "m", "10", "10 m", "-10m", "+10m", "10w", "10min", "1.5h", "yesterday", "99999999999999999999d"] {
+        for bad in [
+            "",
+            "m",
+            "10",
+            "10 m",
+            "-10m",
+            "+10m",
+            "10w",
+            "10min",
+            "1.5h",
+            "yesterday",
+            "99999999999999999999d",
+        ] {
             assert!(bad.parse::<Since>().is_err(), "{bad:?}");
         }
     }

@@ -15,7 +15,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<(SecretName, Value)>, Vec<String
     while let Some(line) = reader.next_entry() {
         match reader.entry() {
             Ok((name, value)) => match lines.get(&name) {
-                Some(first) => complaints.push(format!("line {line}: {name} is there twice, first in line {first}")),
+                Some(first) => {
+                    complaints.push(format!("line {line}: {name} is there twice, first in line {first}"))
+                }
                 None => {
                     lines.insert(name.clone(), line);
                     values.push((name, value));
@@ -97,7 +99,8 @@ impl Reader<'_> {
         let line = rest.get(..end).unwrap_or_default();
         // What has no = may be a value that lost its name.
         let equals = line.iter().position(|&byte| byte == b'=').ok_or("write NAME=value")?;
-        let text = std::str::from_utf8(line.get(..equals).unwrap_or_default()).map_err(|_| "the name is not UTF-8")?;
+        let text = std::str::from_utf8(line.get(..equals).unwrap_or_default())
+            .map_err(|_| "the name is not UTF-8")?;
         let text = text.trim();
         let text = text.strip_prefix("export ").unwrap_or(text).trim_start();
         let name = SecretName::new(text).map_err(|error| error.to_string())?;
@@ -150,7 +153,12 @@ impl Reader<'_> {
                     Some(b'r') => b'\r',
                     Some(b't') => b'\t',
                     Some(byte @ (b'"' | b'\\' | b'$' | b'`')) => byte,
-                    _ => return Err(self.back(begin, "in double quotes, \\ goes before n r t \" \\ $ or `; write \\\\ for itself")),
+                    _ => {
+                        return Err(self.back(
+                            begin,
+                            "in double quotes, \\ goes before n r t \" \\ $ or `; write \\\\ for itself",
+                        ));
+                    }
                 }),
                 Some(byte) => value.push(byte),
                 None => return Err(self.back(begin, "the double quote is never closed")),

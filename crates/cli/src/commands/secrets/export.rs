@@ -16,7 +16,9 @@ use zeroize::Zeroizing;
 
 /// `allod secrets export`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  allod secrets export --app blog/staging > .env\n  allod secrets export --format json")]
+#[command(
+    after_help = "Example:\n  allod secrets export --app blog/staging > .env\n  allod secrets export --format json"
+)]
 pub(super) struct Export {
     /// How to write them
     #[arg(long, value_enum, default_value = "env")]
@@ -59,9 +61,14 @@ pub(super) async fn run(session: &Session, export: &Export) -> Result<(), Failur
     }
 }
 
-fn open(identity: &Identity, app: &AppRef, secret: &SealedSecret) -> Result<(SecretName, Zeroizing<Vec<u8>>), Failure> {
+fn open(
+    identity: &Identity,
+    app: &AppRef,
+    secret: &SealedSecret,
+) -> Result<(SecretName, Zeroizing<Vec<u8>>), Failure> {
     let name = &secret.name;
-    let wrong = |why: &str| Failure::new(FaultCode::Untrusted, format!("the server's answer for {name} {why}"));
+    let wrong =
+        |why: &str| Failure::new(FaultCode::Untrusted, format!("the server's answer for {name} {why}"));
     let sealed = STANDARD.decode(&secret.sealed).map_err(|_| wrong("is not base64"))?;
     let text = age::decrypt(identity, &sealed).map(Zeroizing::new).map_err(|_| wrong("can't be opened"))?;
     let prefix = seal_prefix(app, name);
@@ -70,8 +77,12 @@ fn open(identity: &Identity, app: &AppRef, secret: &SealedSecret) -> Result<(Sec
 }
 
 fn utf8<'v>(name: &SecretName, value: &'v [u8]) -> Result<&'v str, Failure> {
-    std::str::from_utf8(value)
-        .map_err(|_| Failure::new(FaultCode::Invalid, format!("the value of {name} is not UTF-8, so it can't be written here")))
+    std::str::from_utf8(value).map_err(|_| {
+        Failure::new(
+            FaultCode::Invalid,
+            format!("the value of {name} is not UTF-8, so it can't be written here"),
+        )
+    })
 }
 
 fn texts(opened: &Opened) -> Result<BTreeMap<&str, &str>, Failure> {

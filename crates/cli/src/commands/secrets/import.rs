@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 
 /// `allod secrets import`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  allod secrets import .env\n  allod secrets import secrets.json --app blog/staging --restart")]
+#[command(
+    after_help = "Example:\n  allod secrets import .env\n  allod secrets import secrets.json --app blog/staging --restart"
+)]
 pub(super) struct Import {
     /// A .env file (NAME=value, quotes, several lines in quotes) or a JSON object; - for stdin
     #[arg(value_name = "FILE")]
@@ -36,8 +38,11 @@ pub(super) async fn run(session: &Session, import: &Import) -> Result<(), Failur
     let values = read(&bytes).map_err(|complaints| {
         complaints.iter().for_each(|complaint| session.output.note(complaint));
         let file = import.file.display();
-        Failure::usage(format!("{file}: {} lines or values can't be taken; nothing was set", complaints.len()))
-            .with("complaints", complaints)
+        Failure::usage(format!(
+            "{file}: {} lines or values can't be taken; nothing was set",
+            complaints.len()
+        ))
+        .with("complaints", complaints)
     })?;
     if values.is_empty() {
         return Err(Failure::usage(format!("{} has no secrets; nothing was set", import.file.display())));
@@ -61,13 +66,14 @@ fn read(bytes: &[u8]) -> Result<Vec<(SecretName, Value)>, Vec<String>> {
 
 /// JSON's own error could quote a value, so only its place is told.
 fn from_json(bytes: &[u8]) -> Result<Vec<(SecretName, Value)>, Vec<String>> {
-    let object: std::collections::BTreeMap<String, Text> = serde_json::from_slice(bytes).map_err(|error| {
-        vec![format!(
-            "line {}, column {}: not a JSON object whose values are texts, each name once",
-            error.line(),
-            error.column()
-        )]
-    })?;
+    let object: std::collections::BTreeMap<String, Text> =
+        serde_json::from_slice(bytes).map_err(|error| {
+            vec![format!(
+                "line {}, column {}: not a JSON object whose values are texts, each name once",
+                error.line(),
+                error.column()
+            )]
+        })?;
     let (mut values, mut complaints) = (Vec::new(), Vec::new());
     for (name, Text(value)) in object {
         match SecretName::new(name) {

@@ -34,7 +34,9 @@ pub(super) async fn run(session: &Session, list: &List) -> Result<(), Failure> {
     })
     .await;
     let rows = answers.iter().map(|answer| match &answer.outcome {
-        Ok(reply) => json!({"server": answer.server.name, "ok": true, "app": target.app, "secrets": reply.secrets}),
+        Ok(reply) => {
+            json!({"server": answer.server.name, "ok": true, "app": target.app, "secrets": reply.secrets})
+        }
         Err(failure) => json!({"server": answer.server.name, "ok": false, "fault": failure.fault}),
     });
     let rows = rows.collect();

@@ -32,7 +32,8 @@ pub(super) async fn send(
     for server in servers {
         let sealed = sealed_for(server, app, values).map_err(|failure| failure.on(&server.name))?;
         let mut client = session.connect(server).await?;
-        let status = client.call(ServerStatus {}).await.map_err(|error| Failure::from(error).on(&server.name))?;
+        let status =
+            client.call(ServerStatus {}).await.map_err(|error| Failure::from(error).on(&server.name))?;
         check_recipient(server, &status.recipient)?;
         ready.push((server, client, sealed));
     }
@@ -46,7 +47,11 @@ pub(super) async fn send(
     Ok(replies)
 }
 
-async fn send_to(client: &mut Client, app: &AppRef, sealed: Vec<SealedSecret>) -> Result<Option<SecretsReply>, Failure> {
+async fn send_to(
+    client: &mut Client,
+    app: &AppRef,
+    sealed: Vec<SealedSecret>,
+) -> Result<Option<SecretsReply>, Failure> {
     let mut last = None;
     for batch in batches(sealed) {
         last = Some(client.call(SecretsSet { app: app.clone(), secrets: batch }).await?);
@@ -73,7 +78,11 @@ fn batches(sealed: Vec<SealedSecret>) -> Vec<Vec<SealedSecret>> {
     batches
 }
 
-fn sealed_for(server: &Server, app: &AppRef, values: &[(SecretName, Value)]) -> Result<Vec<SealedSecret>, Failure> {
+fn sealed_for(
+    server: &Server,
+    app: &AppRef,
+    values: &[(SecretName, Value)],
+) -> Result<Vec<SealedSecret>, Failure> {
     let Some(recipient) = &server.recipient else {
         return Err(Failure::new(FaultCode::Untrusted, "no recipient for secrets is pinned of this server")
             .hint(format!("`allod servers trust {}` pins it", server.name)));
@@ -91,7 +100,8 @@ fn check_recipient(server: &Server, named: &str) -> Result<(), Failure> {
     if named.trim() == pinned.trim() {
         return Ok(());
     }
-    let message = format!("{} wants secrets sealed to {named}, but {pinned} is pinned; nothing was sent", server.name);
+    let message =
+        format!("{} wants secrets sealed to {named}, but {pinned} is pinned; nothing was sent", server.name);
     Err(Failure::new(FaultCode::Untrusted, message).on(&server.name).hint(format!(
         "if it was reinstalled, `allod servers trust {}` shows both; otherwise someone wants to read your secrets",
         server.name
@@ -129,7 +139,8 @@ mod tests {
 
     #[test]
     fn no_request_has_too_many_secrets_or_bytes() {
-        let secret = |size: usize| SealedSecret { name: SecretName::new("A").unwrap(), sealed: "x".repeat(size) };
+        let secret =
+            |size: usize| SealedSecret { name: SecretName::new("A").unwrap(), sealed: "x".repeat(size) };
         let sizes = |sealed: Vec<SealedSecret>| batches(sealed).iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(sizes((0..450).map(|_| secret(10)).collect()), [200, 200, 50]);
         assert_eq!(sizes((0..25).map(|_| secret(88_000)).collect()), [10, 10, 5]);

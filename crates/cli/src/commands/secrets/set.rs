@@ -41,5 +41,7 @@ pub(super) async fn run(session: &Session, set: Set) -> Result<(), Failure> {
     set.bring.bring(session, &target, &replies).await?;
     let servers: Vec<_> = target.servers.iter().map(|server| server.name.clone()).collect();
     let value = serde_json::json!({"app": target.app, "set": [set.name], "servers": servers});
-    session.output.document(&value, |_| format!("{} is set for {} on {}\n", set.name, target.app, names(&target.servers)))
+    session.output.document(&value, |_| {
+        format!("{} is set for {} on {}\n", set.name, target.app, names(&target.servers))
+    })
 }

@@ -2,7 +2,7 @@
 //! other users of the machine can read.
 
 use super::send::Value;
-use crate::{failure::Failure, keys::ask_hidden, keys::HIDDEN_LIMIT, session::Session};
+use crate::{failure::Failure, keys::HIDDEN_LIMIT, keys::ask_hidden, session::Session};
 use allod_proto::{FaultCode, SecretName, limits};
 use std::{
     fs::File,
@@ -28,7 +28,8 @@ pub(super) fn read(
         return all(&mut io::stdin().lock(), limits::SECRET).map_err(|error| unreadable("stdin", &error));
     }
     if !io::stdin().is_terminal() {
-        let value = all(&mut io::stdin().lock(), limits::SECRET).map_err(|error| unreadable("stdin", &error))?;
+        let value =
+            all(&mut io::stdin().lock(), limits::SECRET).map_err(|error| unreadable("stdin", &error))?;
         // A job without a stdin must not empty a secret by accident.
         return not_empty(value, "stdin is empty; nothing was set", "`-` says that it is meant to be");
     }
@@ -40,7 +41,8 @@ pub(super) fn read(
 }
 
 fn typed(name: &SecretName) -> Result<Value, Failure> {
-    let asked = ask_hidden(&format!("Value of {name}: ")).map_err(|error| unreadable("the terminal", &error))?;
+    let asked =
+        ask_hidden(&format!("Value of {name}: ")).map_err(|error| unreadable("the terminal", &error))?;
     let value = asked.ok_or_else(|| Failure::new(FaultCode::Cancelled, "nothing was set"))?;
     if value.len() >= HIDDEN_LIMIT {
         return Err(Failure::usage("that is too long to be typed; nothing was set")

@@ -9,7 +9,9 @@ use serde_json::json;
 
 /// `allod servers prune`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  allod servers prune --server web1\n  allod servers prune --app blog/staging")]
+#[command(
+    after_help = "Example:\n  allod servers prune --server web1\n  allod servers prune --app blog/staging"
+)]
 pub(super) struct Prune {
     /// Only this app
     #[arg(long, value_name = "APP[/ENV]", add = ArgValueCandidates::new(crate::commands::completions::app_names))]

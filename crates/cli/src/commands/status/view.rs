@@ -31,7 +31,8 @@ pub(super) fn text(answers: &[Asked<AppStatus>], now: Timestamp, style: Style) -
 
 fn one(text: &mut String, server: &str, status: &AppStatus, now: Timestamp, style: Style) {
     let release = status.release.as_ref().map(|release| {
-        let version = release.version.as_deref().map(|version| format!(" ({})", safe(version))).unwrap_or_default();
+        let version =
+            release.version.as_deref().map(|version| format!(" ({})", safe(version))).unwrap_or_default();
         format!("release {}{version} by {}, {}", release.id, safe(&release.by), local(release.made_at))
     });
     let release = release.unwrap_or_else(|| "no release yet".to_owned());
@@ -63,7 +64,8 @@ fn state(state: AppState, style: Style) -> String {
 fn units(units: &[UnitStatus], style: Style) -> String {
     let mut table = Table::new(&["unit", "kind", "wanted", "healthy"]);
     for unit in units {
-        let healthy = unit.instances.iter().filter(|instance| instance.state == InstanceState::Healthy).count();
+        let healthy =
+            unit.instances.iter().filter(|instance| instance.state == InstanceState::Healthy).count();
         let enough = u32::try_from(healthy).is_ok_and(|healthy| healthy >= unit.wanted);
         let (wanted, healthy) = match unit.kind.as_str() {
             "static" => (Cell::default(), Cell::default()),
@@ -78,7 +80,8 @@ fn units(units: &[UnitStatus], style: Style) -> String {
 }
 
 fn instances(units: &[UnitStatus], now: Timestamp) -> Table {
-    let mut table = Table::new(&["instance", "state", "release", "address", "pid", "up", "restarts", "last exit"]);
+    let mut table =
+        Table::new(&["instance", "state", "release", "address", "pid", "up", "restarts", "last exit"]);
     for instance in units.iter().flat_map(|unit| &unit.instances) {
         table.row(row(instance, now));
     }
@@ -112,7 +115,8 @@ fn notes(status: &AppStatus) -> Vec<String> {
         let id = &operation.id;
         format!("{} by {} is in progress: allod ops attach {id}", operation.command, operation.by)
     });
-    let pending = status.secrets_pending.then(|| "secrets changed since: `allod restart` brings them".to_owned());
+    let pending =
+        status.secrets_pending.then(|| "secrets changed since: `allod restart` brings them".to_owned());
     operation.into_iter().chain(pending).collect()
 }
 

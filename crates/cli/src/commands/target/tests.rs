@@ -24,8 +24,10 @@ fn session(home: &Path, servers: &[&str], chosen: &[&str]) -> Session {
         });
         added.unwrap();
     }
-    let globals = Globals { server: chosen.iter().map(|&name| name.to_owned()).collect(), ..Globals::default() };
-    let output = Output::to(false, Surroundings::default(), Box::new(std::io::sink()), Box::new(std::io::sink()));
+    let globals =
+        Globals { server: chosen.iter().map(|&name| name.to_owned()).collect(), ..Globals::default() };
+    let output =
+        Output::to(false, Surroundings::default(), Box::new(std::io::sink()), Box::new(std::io::sink()));
     Session::new(settings, globals, Arc::new(output))
 }
 
@@ -43,7 +45,10 @@ fn names_of(target: &Target) -> String {
 #[test]
 fn two_environments_are_one_too_many() {
     assert!(which(Some("shop/staging"), Some("production")).named().is_err());
-    assert_eq!(which(Some("shop/staging"), Some("staging")).named().unwrap().unwrap().to_string(), "shop/staging");
+    assert_eq!(
+        which(Some("shop/staging"), Some("staging")).named().unwrap().unwrap().to_string(),
+        "shop/staging"
+    );
     assert_eq!(which(Some("shop"), Some("staging")).named().unwrap().unwrap().to_string(), "shop/staging");
     assert_eq!(which(Some("shop"), None).named().unwrap().unwrap().to_string(), "shop/production");
 }
@@ -76,7 +81,8 @@ fn a_server_of_the_file_that_is_not_known_is_refused() {
 fn an_environment_the_file_does_not_know_is_refused() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("allod.toml"), FILE).unwrap();
-    let refused = which(None, Some("stagin")).target_in(&session(home.path(), &["a"], &[]), home.path()).unwrap_err();
+    let refused =
+        which(None, Some("stagin")).target_in(&session(home.path(), &["a"], &[]), home.path()).unwrap_err();
     assert_eq!(refused.exit, 2);
     assert!(refused.fault.message.contains("stagin"), "{refused:?}");
 }

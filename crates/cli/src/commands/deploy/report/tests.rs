@@ -19,8 +19,7 @@ fn row(server: &str, state: State) -> Row {
 
 #[test]
 fn a_mix_is_told_server_by_server() {
-    let rows =
-        [row("web1", State::Reverted), row("web2", State::Failed), row("web3", State::Untouched)];
+    let rows = [row("web1", State::Reverted), row("web2", State::Failed), row("web3", State::Untouched)];
     insta::assert_snapshot!(table(&rows, Style::new(false)), @"");
 }
 

@@ -60,7 +60,9 @@ fn comments_blanks_and_a_byte_order_mark_say_nothing() {
 #[test]
 fn what_is_written_reads_back_as_it_was() {
     let name = SecretName::new("A").unwrap();
-    for value in [&b""[..], b"plain", b"it's", b"'\"\\$`\n\r\n\t", b"\\n", b" # ", b"\xff\xfe", b"a\nb\n", b"'\\"] {
+    for value in
+        [&b""[..], b"plain", b"it's", b"'\"\\$`\n\r\n\t", b"\\n", b" # ", b"\xff\xfe", b"a\nb\n", b"'\\"]
+    {
         let text = line(&name, value);
         let read = parse(&text).unwrap();
         assert_eq!((read.len(), read[0].1.as_slice()), (1, value), "{text:?}");
