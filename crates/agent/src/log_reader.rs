@@ -17,6 +17,10 @@ use tokio::sync::mpsc;
 
 /// How much of each file's end is read to begin with.
 const BEGIN: u64 = 512 * 1024;
+/// How much of all files together is read at a time, of how many files, and the longest line.
+const BUDGET: u64 = 8 * 1024 * 1024;
+const FILES: usize = 64;
+const LINE: usize = 128 * 1024;
 const EVERY: Duration = Duration::from_millis(250);
 /// Lines in one frame.
 const BATCH: usize = 200;
@@ -91,10 +95,12 @@ impl Reader {
         let asked = agent.link.ask(Action::LogList { app: self.app.clone() }).await;
         let files = expect_done!(asked, Done::Logs { files } => files)?;
         let mut lines = Vec::new();
-        for file in files {
-            if self.instance.as_ref().is_none_or(|wanted| *wanted == file.instance) {
-                self.read_file(agent, &file, begin, &mut lines).await?;
-            }
+        let mut budget = BUDGET;
+        let wanted = |file: &&LogFile| self.instance.as_ref().is_none_or(|wanted| *wanted == file.instance);
+        // The folder is the app's: it may hold more than anybody should read. The newest are what is asked for.
+        let newest: Vec<LogFile> = files.iter().rev().filter(wanted).take(FILES).cloned().collect();
+        for file in newest.iter().rev() {
+            self.read_file(agent, file, begin, &mut budget, &mut lines).await?;
         }
         lines.sort_by_key(|line| line.at);
         Ok(lines)
@@ -105,6 +111,7 @@ impl Reader {
         agent: &Agent,
         file: &LogFile,
         begin: u64,
+        budget: &mut u64,
         lines: &mut Vec<LogLine>,
     ) -> Result<(), Fault> {
         let known = self.offsets.contains_key(&file.file);
@@ -121,7 +128,12 @@ impl Reader {
             *offset = Offset { at: 0, part: Vec::new() };
         }
         let mut skip_first = !known && offset.at > 0;
-        while offset.at < file.size {
+        if file.size.saturating_sub(offset.at) > BEGIN {
+            // Further ahead than anybody can follow: go on near the end.
+            *offset = Offset { at: file.size.saturating_sub(BEGIN), part: Vec::new() };
+            skip_first = true;
+        }
+        while offset.at < file.size && *budget > 0 {
             let action = Action::LogRead {
                 app: self.app.clone(),
                 file: file.file.clone(),
@@ -133,10 +145,16 @@ impl Reader {
             if bytes.is_empty() {
                 break;
             }
-            offset.at = offset.at.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-            offset.part.extend_from_slice(&bytes);
-            while let Some(end) = offset.part.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = offset.part.drain(..=end).collect();
+            let read = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            offset.at = offset.at.saturating_add(read);
+            *budget = budget.saturating_sub(read);
+            for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+                offset.part.extend_from_slice(part);
+                let whole = part.last() == Some(&b'\n');
+                if !whole && offset.part.len() < LINE {
+                    continue;
+                }
+                let line = std::mem::take(&mut offset.part);
                 if !std::mem::take(&mut skip_first) {
                     lines.extend(parse(&line, file));
                 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 const WAITING: usize = 4096;
 const SOURCES: usize = 1024;
+const BATCH: usize = 256;
 const EVERY: Duration = Duration::from_millis(200);
 const MINUTE: u64 = 60_000;
 
@@ -55,17 +56,22 @@ impl Observations {
     /// Sends what waits, for ever.
     pub(crate) async fn run(&self, link: &ExecutorLink, now: impl Fn() -> Timestamp) {
         let mut waiting = self.waiting.lock().await;
+        let mut batch = Vec::new();
         loop {
-            let mut batch = Vec::new();
-            let _ = tokio::time::timeout(EVERY, waiting.recv_many(&mut batch, 512)).await;
-            batch.extend(self.past_minutes(now()));
+            if batch.len() < BATCH {
+                let _ = tokio::time::timeout(EVERY, waiting.recv_many(&mut batch, BATCH)).await;
+                batch.extend(self.past_minutes(now()));
+            }
             if batch.is_empty() {
                 continue;
             }
-            let count = batch.len();
-            if let Err(fault) = link.ask(Action::Observe(batch)).await {
-                tracing::error!(%fault, count, "reads could not be recorded");
-                tokio::time::sleep(EVERY).await;
+            // What was answered must be recorded: it is kept until it is.
+            match link.ask(Action::Observe(batch.clone())).await {
+                Ok(_) => batch.clear(),
+                Err(fault) => {
+                    tracing::error!(%fault, count = batch.len(), "reads could not be recorded yet");
+                    tokio::time::sleep(EVERY).await;
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Keeps what is wanted running: looks, asks the pure plan what to do, does it, looks again. One app can't hold up
 //! another, and an app with an operation at work is left to it.
 
-use crate::{agent::Agent, site::AgentSite};
+use crate::{agent::Agent, drive, site::AgentSite};
 use allod_apps::{
     Site,
     health::await_healthy,
@@ -10,7 +10,7 @@ use allod_apps::{
 };
 use allod_proto::{
     AppRef, InstanceId, UnitName,
-    executor::{Action, DesiredApp, Instance, Release},
+    executor::{Action, DesiredApp, Instance, OpenOperation, Release},
     spec::{ProcessSpec, UnitSpec},
 };
 use futures_util::future::join_all;
@@ -70,6 +70,7 @@ impl Keeper {
 
 /// Keeps, for ever.
 pub(crate) async fn run(agent: Arc<Agent>) {
+    let mut orphans = HashSet::new();
     loop {
         // Taken before the look, so that an operation that begins after it is noticed.
         let turn = agent.operations.turn();
@@ -77,7 +78,16 @@ pub(crate) async fn run(agent: Arc<Agent>) {
             Ok(looked) => {
                 let known: HashSet<_> = looked.instances.iter().map(|instance| instance.id.clone()).collect();
                 lock(&agent.keeper.healthy).retain(|id| known.contains(id));
+                let seen_before = std::mem::take(&mut orphans);
                 for desired in looked.apps {
+                    if let Some(open) = desired.operation.clone().filter(|open| is_orphan(&agent, open)) {
+                        // Open, and nobody at work on it, twice in a row: whoever was to begin it was interrupted.
+                        if seen_before.contains(&open.id) && agent.operations.turn() == turn {
+                            drive::spawn(&agent, open, true);
+                        } else {
+                            orphans.insert(open.id);
+                        }
+                    }
                     let at_work =
                         desired.operation.is_some() || agent.operations.of_app(&desired.app).is_some();
                     if !at_work && agent.keeper.take(&desired.app) {
@@ -89,6 +99,10 @@ pub(crate) async fn run(agent: Arc<Agent>) {
         }
         tokio::time::sleep(EVERY).await;
     }
+}
+
+fn is_orphan(agent: &Agent, open: &OpenOperation) -> bool {
+    agent.operations.running(&open.id).is_none()
 }
 
 fn spawn(agent: &Arc<Agent>, desired: DesiredApp, instances: &[Instance], turn: u64) {

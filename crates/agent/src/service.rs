@@ -2,7 +2,7 @@
 //! read here, a change at the executor.
 
 use crate::{agent::Agent, commands, drive, executor_link::unexpected, facts, recorder::ReadRecorder};
-use allod_commands::{Caller, Door, Permit, dispatch};
+use allod_commands::{Caller, Door, Permit, authorize, dispatch};
 use allod_proto::{
     Command, CommandId, Fault, FaultCode, Request, Timestamp,
     command::Kind,
@@ -11,7 +11,7 @@ use allod_proto::{
     record::SignedHead,
 };
 use allod_rpc::server::{Answer, Chunk, Incoming, Keys, Presented, Service};
-use allod_signing::{Signer, Window};
+use allod_signing::{Signer, Verified, Window};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
 
@@ -50,6 +50,11 @@ impl Service for AgentService {
             Err(fault) => Err(fault),
         };
         answered.unwrap_or_else(|fault| Answer::Fault(fault.request(id.as_str())))
+    }
+
+    fn may(&self, verified: &Verified, command: &Command) -> Result<(), Fault> {
+        let caller = Caller::signed(verified, Door::Rpc, None);
+        authorize(&caller, command).map(|_| ()).map_err(Fault::from)
     }
 
     async fn chunk(&self, chunk: Chunk) -> Result<Value, Fault> {
@@ -94,7 +99,12 @@ fn caller(incoming: &Incoming) -> Result<Caller, Fault> {
 async fn answer(agent: &Arc<Agent>, caller: Caller, incoming: Incoming) -> Result<Answer, Fault> {
     match incoming.request.command.name().kind() {
         Kind::Probe => facts::probe(agent, &incoming.request.command).map(Answer::Reply),
-        Kind::Change => change(agent, incoming.request.command, incoming.call).await.map(Answer::Reply),
+        Kind::Change => {
+            // A change goes on to its end, whether or not the client waits for it.
+            let acting = Arc::clone(agent);
+            let changing = async move { change(&acting, incoming.request.command, incoming.call).await };
+            tokio::spawn(changing).await.map_err(|_| unexpected())?.map(Answer::Reply)
+        }
         Kind::Read | Kind::Stream => {
             let acting = Arc::clone(agent);
             let run = async move |permit: Permit, request: Request| {

@@ -135,9 +135,13 @@ async fn release_command(
         let apps = executor.apps();
         let (_, open) = apps.with_operation(operation)?;
         match &open.operation.goal {
-            Goal::Release { release, .. } => (**release).clone(),
-            Goal::Scale { .. } | Goal::Stop {} | Goal::Remove {} => {
-                return Err(Fault::new(FaultCode::Invalid, "this operation brings no release"));
+            Goal::Release { release, .. }
+                if open.operation.command == "app.deploy" && !open.operation.promoted =>
+            {
+                (**release).clone()
+            }
+            Goal::Release { .. } | Goal::Scale { .. } | Goal::Stop {} | Goal::Remove {} => {
+                return Err(Fault::new(FaultCode::Invalid, "this operation runs no release command"));
             }
         }
     };
@@ -153,8 +157,14 @@ async fn look(executor: &Arc<Executor>) -> Result<Done, Fault> {
     executor.instances().refresh_ports().await;
     executor.keys().refresh();
     let mut apps = Vec::new();
-    for record in executor.apps().all() {
-        let versions = executor.secret_store(&record.app)?.current_versions();
+    let records: Vec<_> = executor.apps().all().cloned().collect();
+    for record in records {
+        // One app's unreadable file must not hide the others.
+        let versions = executor.secret_store(&record.app).map(|store| store.current_versions());
+        let versions = versions.unwrap_or_else(|fault| {
+            tracing::error!(app = %record.app, %fault, "secrets can't be read");
+            record.current().map(|release| release.secrets.clone()).unwrap_or_default()
+        });
         let uid = executor.isolation().uid_of(executor.layout(), &record.app)?;
         apps.push(record.desired(versions, uid));
     }

@@ -3,7 +3,7 @@
 
 use crate::Executor;
 use allod_commands::{Caller, Door};
-use allod_proto::{Digest, Fault, FaultCode, Request, command::Kind, executor::SignedCall};
+use allod_proto::{Digest, Fault, FaultCode, Request, command::Kind, executor::SignedCall, headers};
 use allod_signing::{ReplayError, RequestHead, Route, Trust, Verified, verify};
 
 /// A changing request that verified here.
@@ -29,6 +29,10 @@ pub fn authorize(executor: &Executor, call: &SignedCall) -> Result<Authorized, F
         Fault::new(FaultCode::Refused, "the executor does not accept the request's signature")
             .hint("only a caller's own signed request changes anything")
     };
+    // A chunk is signed too, and its bytes are somebody else's file: only what was signed as a command is one.
+    if (call.method.as_str(), call.path.as_str()) != ("POST", headers::RPC_PATH) {
+        return Err(refused("it was not signed as a command".to_owned()));
+    }
     let head = RequestHead::from_pairs(&call.headers).map_err(|error| refused(error.to_string()))?;
     let route = Route::new(&call.method, &call.path).map_err(|error| refused(error.to_string()))?;
     let verified = {
@@ -66,3 +70,6 @@ fn admit(executor: &Executor, verified: &Verified) -> Result<(), Fault> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;

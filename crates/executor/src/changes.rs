@@ -14,6 +14,7 @@ use allod_proto::{
     limits,
     messages::{app, keys, ops, secrets, server},
     operation::{OperationState, OperationSummary},
+    routes::RoutePattern,
     spec::AppSpec,
 };
 use serde::Serialize;
@@ -45,7 +46,7 @@ pub(crate) async fn deploy(
     let assembled =
         blocking(move || assemble::assemble(&layout, &isolation, &app, &manifest, &limits)).await?;
     let spec = assembled.manifest.spec;
-    executor.check_routes(&spec)?;
+    executor.check_routes(&spec, by.narrowed)?;
     let secrets = wanted_secrets(&spec, &executor.secret_store(&params.app)?.current_versions())?;
     let release = Release {
         id: release_id(&params.manifest, &secrets),
@@ -77,7 +78,7 @@ pub(crate) fn rollback(
         })?;
         known_release(record, to)?.clone()
     };
-    executor.check_routes(&release.spec)?;
+    executor.check_routes(&release.spec, by.narrowed)?;
     open_release(executor, &params.app, "app.rollback", release, by)
 }
 
@@ -222,6 +223,7 @@ pub(crate) async fn prune(executor: &Arc<Executor>, params: server::ServerPrune)
     };
     let mut total = server::ServerPruneReply { releases: 0, bytes: 0 };
     for app in apps {
+        let _turn = executor.turn_of(&app).await;
         let pruned = prune_app(executor, &app).await?;
         total.releases += pruned.releases;
         total.bytes += pruned.bytes;
@@ -368,6 +370,19 @@ fn release_id(manifest: &Digest, secrets: &BTreeMap<SecretName, u64>) -> Release
     ReleaseId::of(&Digest::of(text))
 }
 
+/// Whether some visitor's host matches both patterns.
+fn hosts_overlap(one: &RoutePattern, other: &RoutePattern) -> bool {
+    let covers = |wide: &str, narrow: &str| {
+        let below = wide.strip_prefix("*.");
+        wide == narrow
+            || below.is_some_and(|rest| narrow.split_once('.').is_some_and(|(_, parent)| parent == rest))
+    };
+    match (&one.host, &other.host) {
+        (Some(one), Some(other)) => covers(one, other) || covers(other, one),
+        (None, _) | (_, None) => true,
+    }
+}
+
 impl Executor {
     /// Nothing else may be in progress on the app; the refusal names whose it is.
     pub(crate) fn claim(&self, app: &AppRef) -> Result<(), Fault> {
@@ -378,9 +393,16 @@ impl Executor {
             .hint(format!("follow it with `allod ops attach {id}`, end it with `allod ops cancel {id}`")))
     }
 
-    /// A route belongs to one app; the refusal names the owner.
-    pub(crate) fn check_routes(&self, spec: &AppSpec) -> Result<(), Fault> {
+    /// A route belongs to one app; the refusal names the owner. Whose key is narrowed to some apps may not bring a new
+    /// route that would take visitors from another app's host either.
+    pub(crate) fn check_routes(&self, spec: &AppSpec, narrowed: bool) -> Result<(), Fault> {
         let apps = self.apps();
+        let own = apps.get(&spec.app).and_then(|record| record.current()).into_iter();
+        let own: Vec<&RoutePattern> =
+            own.flat_map(|release| release.spec.units.values()).flat_map(|unit| &unit.routes).collect();
+        let takes = |mine: &RoutePattern, theirs: &RoutePattern| {
+            mine == theirs || (narrowed && !own.contains(&mine) && hosts_overlap(mine, theirs))
+        };
         for other in apps.all().filter(|other| other.app != spec.app) {
             let current = other.current();
             let pending = other.operation.as_ref().and_then(|open| match &open.operation.goal {
@@ -389,8 +411,13 @@ impl Executor {
             });
             let theirs = current.into_iter().chain(pending).flat_map(|release| release.spec.units.values());
             for pattern in theirs.flat_map(|unit| &unit.routes) {
-                if spec.units.values().any(|unit| unit.routes.contains(pattern)) {
-                    let message = format!("the route {pattern} belongs to {}", other.app);
+                let mut wanted = spec.units.values().flat_map(|unit| &unit.routes);
+                if let Some(mine) = wanted.find(|mine| takes(mine, pattern)) {
+                    let message = if mine == pattern {
+                        format!("the route {pattern} belongs to {}", other.app)
+                    } else {
+                        format!("the route {mine} would take visitors from {pattern} of {}", other.app)
+                    };
                     return Err(Fault::new(FaultCode::Conflict, message)
                         .hint("choose another route in allod.toml, or remove it from the other app first"));
                 }

@@ -10,10 +10,11 @@ use crate::{
 };
 use allod_audit::{Line, Opened, Record};
 use allod_daemon::Clock;
-use allod_proto::{Epoch, Fault, FaultCode, Fingerprint, Timestamp};
+use allod_proto::{AppRef, Epoch, Fault, FaultCode, Fingerprint, Timestamp, messages::app::Accepted};
 use allod_signing::{KeySigner, PublicKey, Signer, Window};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -33,6 +34,8 @@ pub struct Executor {
     memory: Mutex<Memory>,
     window: Mutex<Window>,
     instances: Instances,
+    /// One change of an app at a time.
+    turns: Mutex<HashMap<AppRef, Arc<tokio::sync::Mutex<()>>>>,
     _lock: allod_store::Lock,
 }
 
@@ -59,7 +62,7 @@ impl Executor {
         }
         let apps = Apps::load(layout.clone()).map_err(|error| error.to_string())?;
         let (record, opened) = open_record(&layout, clock, Arc::new(record_signer))?;
-        let memory = remember(&record, clock.now()).map_err(|error| format!("the record: {error}"))?;
+        let memory = remember(&record, &apps, clock.now()).map_err(|error| format!("the record: {error}"))?;
         report(&opened);
         let epoch = Epoch::from_random(random()?);
         let program = std::env::current_exe().map_err(|error| format!("this program's own file: {error}"))?;
@@ -88,6 +91,7 @@ impl Executor {
             memory: Mutex::new(memory),
             window: Mutex::new(Window::new(epoch, 20_000, 100_000)),
             instances,
+            turns: Mutex::default(),
             _lock: lock,
         }))
     }
@@ -177,6 +181,16 @@ impl Executor {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for one's turn to change an app. It lasts as long as what this answers.
+    pub(crate) async fn turn_of(&self, app: &AppRef) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(turns.entry(app.clone()).or_default())
+        };
+        turn.lock_owned().await
+    }
+
     /// A new life of the agent: requests signed for the one before are stale.
     ///
     /// # Errors
@@ -246,7 +260,7 @@ fn open_record(layout: &Layout, clock: Clock, signer: Arc<dyn Signer>) -> Result
 }
 
 /// Reads the last day of the record back, so that what was acknowledged before a crash is done once after it.
-fn remember(record: &Record, now: Timestamp) -> Result<Memory, allod_audit::RecordError> {
+fn remember(record: &Record, apps: &Apps, now: Timestamp) -> Result<Memory, allod_audit::RecordError> {
     let mut memory = Memory::default();
     let mut from = record.oldest();
     loop {
@@ -262,6 +276,12 @@ fn remember(record: &Record, now: Timestamp) -> Result<Memory, allod_audit::Reco
             Some(seq) => from = seq + 1,
             None => break,
         }
+    }
+    // What is still open was answered as begun.
+    for open in apps.all().filter_map(|record| record.operation.as_ref()) {
+        let release = open.operation.release().cloned();
+        let accepted = Accepted { operation: open.operation.id.clone(), release };
+        memory.done(open.intent, serde_json::to_value(accepted).ok());
     }
     memory.end_replay();
     Ok(memory)

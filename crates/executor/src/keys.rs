@@ -161,7 +161,13 @@ impl KeyStore {
 
     fn keep_an_owner(&self, lines: &[String], now: Timestamp) -> Result<(), Fault> {
         let after = EnrolledKeys::parse(&lines.join("\n"));
-        let stays = |entry: &EnrolledKey| entry.grant().role == Role::Owner && !entry.grant().is_expired(now);
+        // One who can call keys.* from anywhere: a narrowed owner, a CA or a revoked key would not get anybody back in.
+        let stays = |entry: &EnrolledKey| {
+            let grant = entry.grant();
+            let whole = grant.apps.is_none() && grant.commands.is_none() && grant.from.is_none();
+            let key = entry.authority().is_none() && !self.revoked.has(entry.fingerprint());
+            grant.role == Role::Owner && !grant.is_expired(now) && whole && key
+        };
         if after.entries().iter().any(stays) {
             return Ok(());
         }

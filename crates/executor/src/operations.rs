@@ -48,11 +48,9 @@ impl Executor {
         state: OperationState,
         fault: Option<Fault>,
     ) -> Result<(), Fault> {
-        let (app, open) = {
-            let apps = self.apps();
-            let (record, open) = apps.with_operation(id)?;
-            (record.app.clone(), open.clone())
-        };
+        let app = self.apps().with_operation(id)?.0.app.clone();
+        let _turn = self.turn_of(&app).await;
+        let open = self.apps().with_operation(id)?.1.clone();
         check_end(&open.operation, state)?;
         if matches!(open.operation.goal, Goal::Remove {}) && state == OperationState::Done {
             if self.instances().all().iter().any(|instance| instance.app == app && instance.exit.is_none()) {

@@ -25,23 +25,42 @@ pub enum Performed {
 pub async fn perform(executor: &Arc<Executor>, call: &SignedCall) -> Result<Done, Fault> {
     let authorized = authorize(executor, call)?;
     let id = authorized.request.id.clone();
-    let seen = executor.memory().look(authorized.verified.fingerprint(), id.as_str(), &authorized.head.body);
+    let key = authorized.verified.fingerprint().clone();
+    let urgent = is_urgent(&authorized.request.command);
+    let seen = executor.memory().reserve(&key, id.as_str(), authorized.head.body, urgent, executor.now());
     if let Seen::Done(reply) = seen.map_err(|fault| fault.request(id.as_str()))? {
         return Ok(Done::Replied { reply });
     }
     let recorder = ChangeRecorder::new(Arc::clone(executor), &authorized, &call.method, &call.path);
     let acting = Arc::clone(executor);
     let run = |permit, request| async move { act(&acting, permit, request).await };
-    let performed = dispatch(&recorder, authorized.caller, authorized.request, run).await?;
+    let performed = dispatch(&recorder, authorized.caller, authorized.request, run).await;
+    executor.memory().release(&key, id.as_str());
+    let performed = performed?;
     Ok(match performed {
         Performed::Replied(reply) => Done::Replied { reply },
         Performed::Begun(operation) => Done::Begun(Box::new(Begun { operation: *operation, again: false })),
     })
 }
 
+/// What must work also when a key has made too many changes: taking power away.
+fn is_urgent(command: &Command) -> bool {
+    matches!(command, Command::KeysRevoke(_) | Command::AppStop(_) | Command::OpsCancel(_))
+}
+
 async fn act(executor: &Arc<Executor>, permit: Permit, request: Request) -> Result<Performed, Fault> {
     let Request { id, command, .. } = request;
-    let by = Asker { name: permit.caller().name().to_owned(), operation: operation_id(&permit, id.as_str()) };
+    // One change of an app at a time; pruning takes its apps one after the other itself.
+    let app = command.app().filter(|_| !matches!(command, Command::ServerPrune(_))).cloned();
+    let _turn = match &app {
+        Some(app) => Some(executor.turn_of(app).await),
+        None => None,
+    };
+    let by = Asker {
+        narrowed: permit.caller().apps().is_some(),
+        name: permit.caller().name().to_owned(),
+        operation: operation_id(&permit, id.as_str()),
+    };
     match command {
         Command::AppDeploy(params) => changes::deploy(executor, params, by).await,
         Command::AppRollback(params) => changes::rollback(executor, params, by),
@@ -87,6 +106,8 @@ async fn act(executor: &Arc<Executor>, permit: Permit, request: Request) -> Resu
 pub struct Asker {
     /// Their name.
     pub name: String,
+    /// Whether their key is narrowed to some apps.
+    pub narrowed: bool,
     /// The id of the operation, should the command begin one.
     pub operation: OperationId,
 }

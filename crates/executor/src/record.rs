@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 /// Replies larger than this are not kept for a retry; a retry then looks for itself.
 const REPLY_KEPT: usize = 16 * 1024;
+/// The most observations that the agent may bring at once, and the longest text in one, in characters.
+const OBSERVATIONS: usize = 512;
+const OBSERVED_TEXT: usize = 256;
 
 /// The way of one changing request into the record.
 pub struct ChangeRecorder {
@@ -64,8 +67,7 @@ impl Recorder for ChangeRecorder {
         let head = append(self.executor.record(), allod_audit::Entry::Intent(Box::new(intent))).await?;
         let key = permit.caller().key().cloned();
         if let Some(key) = &key {
-            let body = self.head.body;
-            self.executor.memory().begin(key, request.id.as_str(), body, head.seq, self.executor.now())?;
+            self.executor.memory().tie(key, request.id.as_str(), head.seq);
         }
         Ok(ChangeEntry {
             executor: Arc::clone(&self.executor),
@@ -111,7 +113,7 @@ impl Entry for ChangeEntry {
                 let operation = begun.id.clone();
                 self.executor.opened(&begun.app, &operation, self.intent)?;
                 let accepted = Accepted { operation, release: begun.release().cloned() };
-                self.executor.memory().end(self.intent, serde_json::to_value(accepted).ok());
+                self.executor.memory().done(self.intent, serde_json::to_value(accepted).ok());
                 Ok(())
             }
             Err(fault) => self.write(Ending::Failed, Some(fault.clone()), None).await,
@@ -144,7 +146,7 @@ impl Drop for ChangeEntry {
         {
             tracing::error!(%error, "an unknown outcome could not be recorded");
         }
-        self.executor.memory().end(self.intent, None);
+        self.executor.memory().failed(self.intent);
     }
 }
 
@@ -167,9 +169,17 @@ impl Executor {
             reply: kept.clone(),
             took_ms,
         };
-        append(self.record(), allod_audit::Entry::Outcome(Box::new(outcome))).await?;
-        self.memory().end(intent, kept);
-        Ok(())
+        // What was done is done, also when its outcome can't be written: a retry must not do it again.
+        match result {
+            Ending::Ok => self.memory().done(intent, kept),
+            Ending::Failed | Ending::Unknown if kept.is_some() => self.memory().done(intent, kept),
+            Ending::Failed | Ending::Unknown => self.memory().failed(intent),
+        }
+        let written = append(self.record(), allod_audit::Entry::Outcome(Box::new(outcome))).await;
+        written.map(|_| ()).map_err(|fault| {
+            let done = "it was done, but its outcome could not be recorded".to_owned();
+            if result == Ending::Ok { Fault { message: done, ..fault } } else { fault }
+        })
     }
 
     /// Takes in what the agent saw. It says so itself, and the record says that it does.
@@ -177,6 +187,9 @@ impl Executor {
     /// # Errors
     /// When the queue is full.
     pub(crate) fn observe(&self, seen: &[Observation]) -> Result<(), Fault> {
+        if seen.len() > OBSERVATIONS {
+            return Err(Fault::new(FaultCode::TooLarge, "too many observations at once"));
+        }
         for observation in seen {
             self.record().append_later(entry_of(observation)).map_err(|error| record_fault(&error))?;
         }
@@ -184,14 +197,18 @@ impl Executor {
     }
 }
 
+fn cut(text: &str) -> String {
+    text.chars().take(OBSERVED_TEXT).collect()
+}
+
 fn entry_of(observation: &Observation) -> allod_audit::Entry {
     match observation.clone() {
         Observation::Read { request, key, name, role, door, source, command, app, code, took_ms } => {
             let door = if door == "socket" { allod_audit::Door::Socket } else { allod_audit::Door::Rpc };
             allod_audit::Entry::Read(Box::new(allod_audit::Read {
-                request,
-                who: Who { key, name, role, door, source },
-                command,
+                request: cut(&request),
+                who: Who { key, name: cut(&name), role, door, source: source.as_deref().map(cut) },
+                command: cut(&command),
                 app,
                 result: if code.is_none() { Ending::Ok } else { Ending::Failed },
                 code,
@@ -199,7 +216,12 @@ fn entry_of(observation: &Observation) -> allod_audit::Entry {
             }))
         }
         Observation::Refusals { minute, source, reason, count } => {
-            allod_audit::Entry::Refusals(allod_audit::Refusals { from_minute: minute, source, reason, count })
+            allod_audit::Entry::Refusals(allod_audit::Refusals {
+                from_minute: minute,
+                source: cut(&source),
+                reason: cut(&reason),
+                count,
+            })
         }
     }
 }

@@ -80,3 +80,26 @@ async fn the_proxy_dies_in_the_middle_of_a_deploy() {
 async fn all_of_them_die_in_the_middle_of_a_deploy() {
     dies_in_the_middle(&["executor", "agent", "proxy"]).await;
 }
+
+#[tokio::test]
+async fn apps_do_not_notice_when_everything_around_them_dies() {
+    let world = World::up().await;
+    let app = world.app("blog").with(|options| options.instances = 2);
+    app.deploy(&world, "v1").await.ok();
+    let before = app.pids(&world).await;
+    let load = Load::begin(world.http, "/");
+    for program in ["agent", "executor", "hub", "agent"] {
+        let pid = world.kill(program);
+        world.is_back(program, pid).await;
+        eventually("the server answers", async || {
+            (world.allod(&["servers", "status"]).await.code == 0).then_some(())
+        })
+        .await;
+        assert_eq!(app.pids(&world).await, before, "after {program} died");
+    }
+    load.stop().await.all_answered();
+    let unit = app.status(&world).await["units"][0].clone();
+    let restarts: Vec<_> = unit["instances"].as_array().unwrap().iter().map(|it| it["restarts"].clone()).collect();
+    assert_eq!(restarts, [0, 0]);
+    world.allod(&["audit", "verify"]).await.ok();
+}

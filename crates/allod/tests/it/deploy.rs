@@ -173,19 +173,19 @@ async fn scaling_under_load_loses_no_request_and_every_copy_answers() {
     let app = world.app("blog");
     app.deploy(&world, "v1").await.ok();
     let load = Load::begin(world.http, "/");
-    for wanted in [3, 2] {
+    for wanted in [3_usize, 2] {
         app.run(&world, &["scale", &format!("web={wanted}")]).await.ok();
         let unit = app.status(&world).await["units"][0].clone();
         assert_eq!(
-            (unit["wanted"].as_u64(), unit["instances"].as_array().unwrap().len()),
-            (Some(wanted), wanted as usize),
+            (unit["wanted"].as_u64().and_then(|wanted| usize::try_from(wanted).ok()), unit["instances"].as_array().unwrap().len()),
+            (Some(wanted), wanted),
             "{unit}"
         );
         let mut seen = std::collections::BTreeSet::new();
         eventually("every copy answers", async || {
             let answer = get(world.http, "a", "/").await.unwrap();
             seen.insert(answer.header("x-instance").unwrap().to_owned());
-            (seen.len() >= wanted as usize).then_some(())
+            (seen.len() >= wanted).then_some(())
         })
         .await;
     }
@@ -297,4 +297,22 @@ async fn two_environments_of_an_app_live_side_by_side() {
     assert_eq!(refused.code, 6, "{refused:?}");
     assert!(refused.stdout.contains("blog/production"), "{refused:?}");
     assert_eq!(get(world.http, "blog.test", "/").await.unwrap().header("x-version"), Some("v1"));
+}
+
+#[tokio::test]
+async fn status_and_logs_show_what_is_wanted_and_what_there_is() {
+    let world = World::up().await;
+    let app = world.app("blog").with(|options| options.instances = 2);
+    app.deploy(&world, "v1").await.ok();
+    let told = app.plain(&world, &["status"]).await.ok();
+    for said in ["blog/production on local", "healthy", "web"] {
+        assert!(told.stdout.contains(said), "{said}: {told:?}");
+    }
+    let logs = app.run(&world, &["logs", "--tail", "10"]).await.ok();
+    let texts: Vec<_> = logs.lines().iter().map(|line| line["text"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(texts.iter().filter(|text| text.starts_with("v1 listens on")).count(), 2, "{texts:?}");
+    let none = app.run(&world, &["logs", "--app", "nope"]).await;
+    assert_eq!(none.refused(5).0, "not_found");
+    let releases = app.run(&world, &["releases"]).await.ok();
+    assert!(releases.stdout.contains("\"current\":true"), "{releases:?}");
 }

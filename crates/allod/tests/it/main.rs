@@ -16,6 +16,7 @@ mod deploy;
 mod door;
 mod executor;
 mod guide;
+mod isolation;
 mod load;
 mod operations;
 mod processes;

@@ -31,6 +31,8 @@ const PORTS_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Entry {
     pub(super) record: InstanceRecord,
     link: Option<Arc<Link>>,
+    /// The link of an instance that has ended, for the last word.
+    farewell: Option<Arc<Link>>,
     watcher: Option<AbortHandle>,
     ports_at: Option<Timestamp>,
 }
@@ -105,7 +107,7 @@ impl Table {
     /// Takes a record in, without a shim yet.
     pub(super) fn insert(&self, record: InstanceRecord) {
         let id = record.instance.id.clone();
-        self.lock().insert(id, Entry { record, link: None, watcher: None, ports_at: None });
+        self.lock().insert(id, Entry { record, link: None, farewell: None, watcher: None, ports_at: None });
     }
 
     /// Connects an entry with its shim, and watches it from now on.
@@ -157,7 +159,7 @@ impl Table {
     /// An instance has ended: that goes to the disk, and what else its app left behind is cleared away.
     async fn end(&self, id: &InstanceId, exit: String, at: Timestamp) -> Result<(), Fault> {
         if let Some(entry) = self.lock().get_mut(id) {
-            entry.link = None;
+            entry.farewell = entry.link.take();
         }
         let Some(entry) = self.get(id) else { return Ok(()) };
         self.clear_user(&entry.record.instance).await;
@@ -242,7 +244,12 @@ impl Table {
         let _in_order = self.saving.lock().await;
         let (layout, gone) = (self.settings.layout.clone(), id.clone());
         blocking("forget an instance", move || record::remove(&layout, &gone)).await?;
-        if let Some(watcher) = self.lock().remove(id).and_then(|entry| entry.watcher) {
+        let Some(entry) = self.lock().remove(id) else { return Ok(()) };
+        // Whoever waited for the exit may be here before the watcher has said bye, and the shim would stay for nobody.
+        if let Some(link) = &entry.farewell {
+            let _ = link.send(&ToShim::Bye {}).await;
+        }
+        if let Some(watcher) = entry.watcher {
             watcher.abort();
         }
         Ok(())

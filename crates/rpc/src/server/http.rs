@@ -2,13 +2,15 @@
 
 use crate::server::{
     Answer, Authenticated, Chunk, Incoming, ListenerLimits, Presented, Rejected, Service, authenticate,
-    listener::Shared, stream,
+    listener::Shared,
+    stream::{self, still_enrolled},
 };
 use allod_proto::{
     AppRef, Command, Digest, Fault, FaultCode, Nonce, Request,
     command::{Kind, ReplyBody},
     executor::SignedCall,
     headers, limits,
+    messages::app::AppChunk,
     record::SignedHead,
 };
 use allod_signing::{ReplyFields, sshsig};
@@ -81,7 +83,7 @@ async fn answer<S: Service>(
             .hint("wait a minute");
         return Err(Rejected { fault: Box::new(fault), reason: "too many refusals", nonce: None });
     }
-    let path = parts.uri.path();
+    let path = path_and_query(parts);
     match (&parts.method, path) {
         (&Method::POST, headers::RPC_PATH) => rpc(shared, parts, body, peer).await,
         (&Method::PUT, _) if path.starts_with(headers::CHUNKS_PATH) => chunk(shared, parts, body, peer).await,
@@ -109,7 +111,9 @@ async fn rpc<S: Service>(
         Ok(bytes) => bytes,
         Err(fault) => return Ok(reply(service, Some(&nonce), &ReplyBody::of(None, Err(fault)))),
     };
-    let request = match check_body(&authenticated, &bytes).and_then(|()| Request::parse(&bytes)) {
+    let checked =
+        check_body(&authenticated, &bytes).and_then(|()| still_enrolled(service, &authenticated.verified));
+    let request = match checked.and_then(|()| Request::parse(&bytes)) {
         Ok(request) => request,
         Err(fault) => return Ok(reply(service, Some(&nonce), &ReplyBody::of(None, Err(fault)))),
     };
@@ -179,10 +183,15 @@ async fn chunk<S: Service>(
             let message = "the path names another chunk than the one that is signed";
             return Err(Fault::new(FaultCode::Invalid, message));
         }
-        let _place =
-            shared.chunks.acquire().await.map_err(|_| Fault::new(FaultCode::Busy, "shutting down"))?;
+        // Who may not send it holds no place while sending it.
+        service.may(&authenticated.verified, &chunk_command(&app, &digest))?;
+        let busy =
+            || Fault::new(FaultCode::Busy, "too many chunks are on their way").hint("try again in a moment");
+        let place = tokio::time::timeout(shared.limits.chunk, shared.chunks.acquire()).await;
+        let _place = place.map_err(|_| busy())?.map_err(|_| busy())?;
         let bytes = read(body, limits::CHUNK, shared.limits.chunk).await?;
         check_body(&authenticated, &bytes)?;
+        still_enrolled(service, &authenticated.verified)?;
         let verified = authenticated.verified;
         service.chunk(Chunk { verified, app, digest, bytes, source: Some(peer) }).await
     }
@@ -287,11 +296,14 @@ fn set(into: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-/// Which app a chunk command is about; kept here so that route and command stay one.
+fn chunk_command(app: &AppRef, chunk: &Digest) -> Command {
+    Command::AppChunk(AppChunk { app: app.clone(), chunk: *chunk })
+}
+
 impl Chunk {
     /// The command that this upload is.
     #[must_use]
     pub fn command(&self) -> Command {
-        Command::AppChunk(allod_proto::messages::app::AppChunk { app: self.app.clone(), chunk: self.digest })
+        chunk_command(&self.app, &self.digest)
     }
 }

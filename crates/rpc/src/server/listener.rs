@@ -33,7 +33,7 @@ impl Default for ListenerLimits {
     fn default() -> Self {
         Self {
             connections: 1024,
-            connections_per_peer: 512,
+            connections_per_peer: 128,
             head: Duration::from_secs(30),
             body: Duration::from_secs(15),
             chunk: Duration::from_secs(120),

@@ -103,6 +103,11 @@ pub trait Service: Send + Sync + 'static {
     fn probe(&self, command: &Command) -> Result<Value, Fault>;
     /// Answers somebody who is known.
     fn call(&self, incoming: Incoming) -> impl Future<Output = Answer> + Send;
+    /// Whether the signer may do this at all, asked before their body is read.
+    ///
+    /// # Errors
+    /// `NotAllowed`.
+    fn may(&self, verified: &Verified, command: &Command) -> Result<(), Fault>;
     /// Keeps a chunk.
     fn chunk(&self, chunk: Chunk) -> impl Future<Output = Result<Value, Fault>> + Send;
     /// Counts a refusal of somebody who proved nothing. Must be cheap and bounded.

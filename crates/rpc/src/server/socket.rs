@@ -1,19 +1,23 @@
 //! The local door: one JSON request a line, the same commands, the same service. A line is either a request, believed
 //! as far as the kernel's word on the peer goes, or `{"signed":{headers},"body":"…"}` with the same signature as on HTTP.
 
-use crate::server::{Answer, Incoming, PeerCredentials, Presented, Rejected, Service, authenticate};
+use crate::server::{
+    Answer, Incoming, PeerCredentials, Presented, Rejected, Service, authenticate,
+    stream::{TICK, still_enrolled},
+};
 use allod_proto::{
     Digest, Fault, FaultCode, Request,
     command::{Kind, ReplyBody, StreamItem},
     executor::SignedCall,
     headers, limits,
 };
+use allod_signing::Verified;
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
 };
 
 const CONNECTIONS: usize = 128;
@@ -67,16 +71,42 @@ async fn connection<S: Service>(service: &S, stream: UnixStream) -> std::io::Res
             let fault = Fault::new(FaultCode::TooLarge, "the line is too long or was cut");
             return put(&mut write, &ReplyBody::of(None, Err(fault))).await;
         }
-        let (id, answered) = answer(service, peer, &line).await;
+        let (id, caller, answered) = answer(service, peer, &line).await;
         match answered {
             Answer::Reply(value) => put(&mut write, &ReplyBody::of(id, Ok(value))).await?,
             Answer::Fault(fault) => put(&mut write, &ReplyBody::of(id, Err(fault))).await?,
-            Answer::Stream(mut items) => {
-                while let Some(item) = items.recv().await {
-                    put(&mut write, &item).await?;
-                }
-                put(&mut write, &StreamItem::End {}).await?;
+            Answer::Stream(items) => {
+                let last = pump(service, caller.as_deref(), items, &mut read, &mut write).await?;
+                put(&mut write, &last).await?;
             }
+        }
+    }
+}
+
+/// Sends a stream's items until it ends, the key is revoked or the peer hangs up; answers the last item.
+async fn pump<S: Service>(
+    service: &S,
+    caller: Option<&Verified>,
+    mut items: mpsc::Receiver<StreamItem>,
+    read: &mut (impl AsyncBufReadExt + Unpin),
+    write: &mut (impl AsyncWriteExt + Unpin),
+) -> std::io::Result<StreamItem> {
+    loop {
+        let next = tokio::select! {
+            next = tokio::time::timeout(TICK, items.recv()) => next,
+            gone = read.fill_buf() => match gone {
+                Ok([]) | Err(_) => return Ok(StreamItem::End {}),
+                // The next request waits until this stream has ended.
+                Ok(_) => tokio::time::timeout(TICK, items.recv()).await,
+            },
+        };
+        if let Some(Err(fault)) = caller.map(|caller| still_enrolled(service, caller)) {
+            return Ok(StreamItem::Fault(fault));
+        }
+        match next {
+            Ok(Some(item)) => put(write, &item).await?,
+            Ok(None) => return Ok(StreamItem::End {}),
+            Err(_) => {}
         }
     }
 }
@@ -92,7 +122,7 @@ async fn answer<S: Service>(
     service: &S,
     peer: PeerCredentials,
     line: &[u8],
-) -> (Option<allod_proto::CommandId>, Answer) {
+) -> (Option<allod_proto::CommandId>, Option<Arc<Verified>>, Answer) {
     let incoming = match serde_json::from_slice::<SignedLine>(line) {
         Ok(signed) => signed_request(service, &signed),
         Err(_) => Request::parse(line).map(|request| Incoming {
@@ -104,13 +134,17 @@ async fn answer<S: Service>(
         }),
     };
     match incoming {
-        Err(fault) => (None, Answer::Fault(fault)),
+        Err(fault) => (None, None, Answer::Fault(fault)),
         Ok(incoming) => {
             let id = Some(incoming.request.id.clone());
             if incoming.call.is_none() && incoming.request.command.name().kind() == Kind::Probe {
-                return (id, service.probe(&incoming.request.command).into());
+                return (id, None, service.probe(&incoming.request.command).into());
             }
-            (id, service.call(incoming).await)
+            let caller = match &incoming.presented {
+                Presented::Signed(verified) => Some(Arc::clone(verified)),
+                Presented::Local(_) => None,
+            };
+            (id, caller, service.call(incoming).await)
         }
     }
 }

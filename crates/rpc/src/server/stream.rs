@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
 const IDLE: Duration = Duration::from_secs(15);
-const TICK: Duration = Duration::from_millis(500);
+pub(super) const TICK: Duration = Duration::from_millis(500);
 
 /// The body of a stream's reply; a task of its own fills it.
 pub(super) fn frames<S: Service>(
@@ -29,6 +29,17 @@ pub(super) fn frames<S: Service>(
     body.boxed()
 }
 
+/// Whether the key that was believed before still is: bodies take their time, streams their hours.
+///
+/// # Errors
+/// `Refused`.
+pub(super) fn still_enrolled<S: Service>(service: &S, verified: &Verified) -> Result<(), Fault> {
+    let keys = service.keys();
+    let trust = Trust { audience: &keys.audience, enrolled: &keys.enrolled, revoked: &keys.revoked };
+    still_holds(verified, trust, service.now())
+        .map_err(|_| Fault::new(FaultCode::Refused, "the key was revoked, or what it may do has changed"))
+}
+
 struct Pump<S> {
     service: Arc<S>,
     caller: Arc<Verified>,
@@ -41,8 +52,7 @@ impl<S: Service> Pump<S> {
         let mut last_sent = Instant::now();
         loop {
             let next = tokio::time::timeout(TICK, items.recv()).await;
-            if !self.still_enrolled() {
-                let fault = Fault::new(FaultCode::Refused, "the key was revoked");
+            if let Err(fault) = still_enrolled(&*self.service, &self.caller) {
                 self.send(&StreamItem::Fault(fault), true).await;
                 return;
             }
@@ -58,12 +68,6 @@ impl<S: Service> Pump<S> {
             }
             last_sent = Instant::now();
         }
-    }
-
-    fn still_enrolled(&self) -> bool {
-        let keys = self.service.keys();
-        let trust = Trust { audience: &keys.audience, enrolled: &keys.enrolled, revoked: &keys.revoked };
-        still_holds(&self.caller, trust, self.service.now()).is_ok()
     }
 
     /// Whether the client still listens.

@@ -98,6 +98,26 @@ mod tests {
         let changes = describe(Some(&old), &new, &BTreeMap::new(), upload);
         let first = describe(None, &new, &BTreeMap::new(), upload);
         let plans = [("web1", changes.clone()), ("web2", first), ("web3", changes), ("web4", Vec::new())];
-        insta::assert_snapshot!(grouped("shop/production", plans.into_iter(), Style::new(false)), @"");
+        insta::assert_snapshot!(grouped("shop/production", plans.into_iter(), Style::new(false)), @r"
+        shop/production on web1, web3
+          - route a.example -> web
+          + route b.example -> web
+          ~ web: start: ./web -> ./web \u{202e}
+          ~ web: instances: 1 -> 2
+          - variable A
+          + secret KEY (descriptor)
+          ~ 3 files, 5 MB: 1 MB to upload
+          ~ runs ./migrate before anything new starts
+          ~ starts 2 copies of web, then stops the old
+        shop/production on web2
+          + unit web: ./web \u{202e}, 2 copies
+          + route b.example -> web
+          + secret KEY (descriptor)
+          ~ 3 files, 5 MB: 1 MB to upload
+          ~ runs ./migrate before anything new starts
+          ~ starts 2 copies of web, then stops the old
+        shop/production on web4
+            nothing changes: the same release serves
+        ");
     }
 }

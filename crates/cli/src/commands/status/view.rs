@@ -96,6 +96,8 @@ fn row(instance: &InstanceStatus, now: Timestamp) -> Vec<Cell> {
         InstanceState::Draining => Cell::toned(Tone::Dim, "draining"),
         InstanceState::Exited => Cell::toned(Tone::Bad, "exited"),
     };
+    let exited = instance.state == InstanceState::Exited;
+    let up = if exited { String::new() } else { span(now.since(instance.started_at)) };
     let restarts = if instance.restarts == 0 { Tone::Dim } else { Tone::Warn };
     vec![
         instance.id.as_str().into(),
@@ -103,7 +105,7 @@ fn row(instance: &InstanceStatus, now: Timestamp) -> Vec<Cell> {
         instance.release.as_str().into(),
         instance.address.clone().unwrap_or_default().into(),
         instance.pid.map(|pid| pid.to_string()).unwrap_or_default().into(),
-        span(now.since(instance.started_at)).into(),
+        up.into(),
         Cell::toned(restarts, instance.restarts.to_string()),
         instance.exit.clone().unwrap_or_default().into(),
     ]
@@ -140,6 +142,16 @@ mod tests {
         .unwrap();
         let mut text = String::new();
         one(&mut text, "web1", &status, Timestamp(61_000), Style::new(false));
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        shop/production on web1  degraded  no release yet
+        routes: shop.example.com
+        unit  kind     wanted  healthy
+        web   process  2       1
+        instance      state    release       address          pid  up     restarts  last exit
+        web-0011aabb  healthy  aaaaaaaaaaaa  127.0.0.1:20001  7    1 min  0
+        web-0011aabc  exited   aaaaaaaaaaaa                               3         signal 9\u{1b}[2J
+        note: app.restart by ana is in progress: allod ops attach op-0123456789ab
+        note: secrets changed since: `allod restart` brings them
+        ");
     }
 }

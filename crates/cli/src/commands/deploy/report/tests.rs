@@ -20,7 +20,12 @@ fn row(server: &str, state: State) -> Row {
 #[test]
 fn a_mix_is_told_server_by_server() {
     let rows = [row("web1", State::Reverted), row("web2", State::Failed), row("web3", State::Untouched)];
-    insta::assert_snapshot!(table(&rows, Style::new(false)), @"");
+    insta::assert_snapshot!(table(&rows, Style::new(false)), @r"
+    server  outcome      serves        sent     of       took
+    web1    reverted     aaaaaaaaaaaa  2.0 KiB  1.0 MiB  12.3 s
+    web2    failed       aaaaaaaaaaaa  2.0 KiB  1.0 MiB  12.3 s
+    web3    not touched  aaaaaaaaaaaa  2.0 KiB  1.0 MiB  12.3 s
+    ");
 }
 
 #[test]
