@@ -1,10 +1,15 @@
 //! SIGTERM and SIGINT as a value to wait for. The first asks for an orderly end, the second ends the program at once.
 
+use std::time::Duration;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    time::Instant,
 };
 
+/// Signals this close together are one wish: the system tells a child of the death of each thread of its parent, so a
+/// supervisor that is killed is several signals at once (prctl(2), PR_SET_PDEATHSIG).
+const SAME_WISH: Duration = Duration::from_millis(500);
 /// What the program ends with when it is told twice.
 const IMPATIENT: i32 = 130;
 
@@ -82,7 +87,6 @@ async fn wait_for_one(terminate: &mut Signal, interrupt: &mut Signal) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_told_to_end_before_the_wish() {

@@ -15,7 +15,7 @@ use std::{
     mem::MaybeUninit,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixStream as StdUnixStream,
+        unix::{fs::PermissionsExt as _, net::UnixStream as StdUnixStream},
     },
     path::Path,
     sync::Arc,
@@ -41,7 +41,11 @@ pub struct Access {
 /// A sentence when the socket can't be made.
 pub async fn listen(executor: Arc<Executor>, path: &Path, access: Access) -> Result<(), String> {
     let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let named = |error: std::io::Error| format!("{}: {error}", path.display());
+    let listener = UnixListener::bind(path).map_err(named)?;
+    // The owner alone may connect, and that is the agent; root may anyway.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(named)?;
+    std::os::unix::fs::chown(path, access.agent_uid, None).map_err(named)?;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match stream.peer_cred() {

@@ -104,8 +104,11 @@ pub fn create_folder(path: &Path, mode: u32) -> Result<(), StoreError> {
     match rustix::fs::mkdirat(CWD, path, Mode::RWXU) {
         Ok(()) => {}
         Err(rustix::io::Errno::EXIST) => {}
-        Err(rustix::io::Errno::NOENT) if parent != path && !parent.exists() => {
-            create_folder(parent, mode)?;
+        Err(rustix::io::Errno::NOENT) if parent != path => {
+            // Somebody else who needs it too may have made it since.
+            if !parent.exists() {
+                create_folder(parent, mode)?;
+            }
             match rustix::fs::mkdirat(CWD, path, Mode::RWXU) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(StoreError::io(path, Step::Create, error)),

@@ -99,7 +99,8 @@ async fn apps_do_not_notice_when_everything_around_them_dies() {
     }
     load.stop().await.all_answered();
     let unit = app.status(&world).await["units"][0].clone();
-    let restarts: Vec<_> = unit["instances"].as_array().unwrap().iter().map(|it| it["restarts"].clone()).collect();
+    let restarts: Vec<_> =
+        unit["instances"].as_array().unwrap().iter().map(|it| it["restarts"].clone()).collect();
     assert_eq!(restarts, [0, 0]);
     world.allod(&["audit", "verify"]).await.ok();
 }

@@ -177,7 +177,10 @@ async fn scaling_under_load_loses_no_request_and_every_copy_answers() {
         app.run(&world, &["scale", &format!("web={wanted}")]).await.ok();
         let unit = app.status(&world).await["units"][0].clone();
         assert_eq!(
-            (unit["wanted"].as_u64().and_then(|wanted| usize::try_from(wanted).ok()), unit["instances"].as_array().unwrap().len()),
+            (
+                unit["wanted"].as_u64().and_then(|wanted| usize::try_from(wanted).ok()),
+                unit["instances"].as_array().unwrap().len()
+            ),
             (Some(wanted), wanted),
             "{unit}"
         );

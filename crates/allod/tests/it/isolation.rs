@@ -41,11 +41,13 @@ async fn an_app_gets_at_nothing_that_is_not_its_own() {
     let mut script = String::new();
     for path in CLOSED {
         assert!(world.state.join(path).exists(), "{path} is not there, so it proves nothing");
-        writeln!(script, "(cat '{state}/{path}' || ls '{state}/{path}/') >/dev/null 2>&1 && echo GOT {path}").unwrap();
+        writeln!(script, "(cat '{state}/{path}' || ls '{state}/{path}/') >/dev/null 2>&1 && echo GOT {path}")
+            .unwrap();
         writeln!(script, "(echo x >> '{state}/{path}') 2>/dev/null && echo WROTE {path}").unwrap();
     }
     for folder in ["", "executor", "record", "run", "routes", "releases", "data", "agent", "proxy", "bin"] {
-        writeln!(script, "(echo x > '{state}/{folder}/planted') 2>/dev/null && echo PLANTED {folder}").unwrap();
+        writeln!(script, "(echo x > '{state}/{folder}/planted') 2>/dev/null && echo PLANTED {folder}")
+            .unwrap();
     }
     // Its own release is read-only to it, and others' processes are not its to signal.
     writeln!(script, "(echo x >> work.sh) 2>/dev/null && echo WROTE release").unwrap();
@@ -87,7 +89,9 @@ async fn when_up_itself_is_killed_everything_ends() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let what = |pid: &u32| String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap()).into_owned();
+    let what = |pid: &u32| {
+        String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/cmdline")).unwrap()).into_owned()
+    };
     let told: Vec<_> = left.iter().map(what).collect();
     kill_left(&all);
     assert!(left.is_empty(), "left: {told:?}");
@@ -105,7 +109,12 @@ async fn a_removed_app_leaves_nothing_but_the_record() {
     app.run(&world, &["app", "remove"]).await.ok();
     assert_eq!(get(world.http, "a", "/").await.unwrap().status, 404);
     assert!(pids.iter().all(|pid| !is_alive(*pid)));
-    for place in ["releases/gone/production", "data/gone/production", "logs/gone/production", "agent/chunks/gone/production"] {
+    for place in [
+        "releases/gone/production",
+        "data/gone/production",
+        "logs/gone/production",
+        "agent/chunks/gone/production",
+    ] {
         assert!(!world.state.join(place).exists(), "{place} is left");
     }
     for place in ["executor/apps/gone/production.json", "executor/secrets/gone/production.json"] {
@@ -124,7 +133,9 @@ async fn a_stranger_with_a_home_but_no_key_gets_nowhere() {
     let stranger = allod_signing::KeySigner::generate([99; 32], "stranger");
     let person: Cli = world.person("stranger", &stranger);
     let app = world.app("blog");
-    for words in [&["deploy"][..], &["status"], &["logs", "--app", "blog"], &["rollback"], &["secrets", "list"]] {
+    for words in
+        [&["deploy"][..], &["status"], &["logs", "--app", "blog"], &["rollback"], &["secrets", "list"]]
+    {
         let refused = person.run_in(&app.folder, words).await;
         assert_eq!(refused.code, 3, "{words:?}: {refused:?}");
     }

@@ -47,7 +47,8 @@ async fn every_complaint_about_an_allod_toml_has_its_line() {
         for word in expected {
             assert!(told.stderr.contains(word), "{word} is not in what was said of\n{text}\n{}", told.stderr);
         }
-        let lines: Vec<_> = json.json()["complaints"].as_array().unwrap().iter().map(|it| it["line"].to_string()).collect();
+        let lines: Vec<_> =
+            json.json()["complaints"].as_array().unwrap().iter().map(|it| it["line"].to_string()).collect();
         for line in expected.iter().filter_map(|word| word.strip_prefix("allod.toml:")) {
             assert!(lines.iter().any(|found| found == line), "{lines:?} {json:?}");
         }

@@ -54,7 +54,7 @@ fn text(answers: &[Asked<AppReleasesReply>], style: Style) -> String {
             table.row(row(&server.name, release));
         }
     }
-    table.render(style)
+    if table.is_empty() { String::new() } else { table.render(style) }
 }
 
 fn row(server: &str, release: &ReleaseSummary) -> Vec<Cell> {

@@ -73,10 +73,9 @@ impl Bring {
         target: &Target,
         replies: &[SecretsReply],
     ) -> Result<(), Failure> {
-        let in_use = replies.iter().flat_map(|reply| &reply.secrets).any(|secret| secret.in_use.is_some());
         if self.restart {
             each::change(session, &target.servers, |_| vec![AppRestart { app: target.app.clone() }]).await?;
-        } else if in_use || replies.iter().any(is_pending) {
+        } else if replies.iter().any(is_pending) {
             session.output.note("the app that runs has what it had: `allod restart` brings the change");
         }
         Ok(())

@@ -28,6 +28,11 @@ pub(super) async fn run(session: &Session, remove: &Remove) -> Result<(), Failur
     session.confirm_by_name(&question, &app)?;
     let done =
         each::change(session, &target.servers, |_| vec![AppRemove { app: target.app.clone() }]).await?;
+    for server in &target.servers {
+        // For completion; nothing depends on it.
+        let _ =
+            session.known().change(&server.identity, |known| known.apps.retain(|known| *known != target.app));
+    }
     session.output.document(&serde_json::json!({"app": target.app, "servers": done}), |_| {
         format!("{app} is gone from {servers}\n")
     })

@@ -86,25 +86,32 @@ async fn missing(client: &mut Client, packed: &Packed) -> Result<Vec<Digest>, Fa
 }
 
 fn in_the_way(session: &Session, obstacles: &[(&str, &Obstacle)]) -> Failure {
-    let style = session.output.error_style();
-    for (server, obstacle) in obstacles {
-        session.output.say(&format!("{} {server}: {}\n", style.bad("✗"), safe(&obstacle.message)));
-        if let Some(fix) = &obstacle.fix {
-            session.output.say(&format!("    {} {}\n", style.dim("fix:"), safe(fix)));
-        }
-    }
     let all: Vec<Value> = obstacles
         .iter()
         .map(|(server, obstacle)| {
             json!({"server": server, "about": obstacle.about, "message": obstacle.message, "fix": obstacle.fix})
         })
         .collect();
-    let message = match obstacles {
-        [(server, only)] => format!("{server}: {}; nothing was deployed", only.message),
-        several => format!("{} things stand in the way; nothing was deployed", several.len()),
+    let code = code(obstacles.iter().map(|(_, obstacle)| obstacle.about.as_str()));
+    let failure = match obstacles {
+        [(server, only)] => {
+            let failure = Failure::new(code, format!("{}; nothing was deployed", only.message)).on(server);
+            only.fix.iter().fold(failure, |failure, fix| failure.hint(fix))
+        }
+        several => {
+            several.iter().for_each(|(server, obstacle)| say(session, server, obstacle));
+            Failure::new(code, format!("{} things stand in the way; nothing was deployed", several.len()))
+        }
     };
-    Failure::new(code(obstacles.iter().map(|(_, obstacle)| obstacle.about.as_str())), message)
-        .with("obstacles", all)
+    failure.with("obstacles", all)
+}
+
+fn say(session: &Session, server: &str, obstacle: &Obstacle) {
+    let style = session.output.error_style();
+    session.output.say(&format!("{} {server}: {}\n", style.bad("✗"), safe(&obstacle.message)));
+    if let Some(fix) = &obstacle.fix {
+        session.output.say(&format!("    {} {}\n", style.dim("fix:"), safe(fix)));
+    }
 }
 
 /// What waiting can cure counts only if nothing else is in the way.

@@ -51,7 +51,11 @@ fn text(answers: &[Asked<SecretsReply>], style: Style) -> String {
             table.row(row(&server.name, secret));
         }
     }
-    table.render(style)
+    match (table.is_empty(), answers.iter().all(|answer| answer.outcome.is_ok())) {
+        (false, _) => table.render(style),
+        (true, true) => "no secrets are set\n".to_owned(),
+        (true, false) => String::new(),
+    }
 }
 
 fn row(server: &str, secret: &SecretEntry) -> Vec<Cell> {

@@ -37,5 +37,10 @@ pub(super) async fn run(session: &Session, rm: &Rm) -> Result<(), Failure> {
     }
     rm.bring.bring(session, &target, &replies).await?;
     let value = serde_json::json!({"app": target.app, "removed": rm.name, "servers": done});
-    session.output.document(&value, |_| format!("{} of {} is forgotten on {servers}\n", rm.name, target.app))
+    session.output.document(&value, |_| {
+        format!(
+            "{} of {} is forgotten on {servers}; releases that use it keep their version\n",
+            rm.name, target.app
+        )
+    })
 }

@@ -30,11 +30,11 @@ pub(super) async fn send(
 ) -> Result<Vec<SecretsReply>, Failure> {
     let mut ready: Vec<(&Server, Client, Vec<SealedSecret>)> = Vec::new();
     for server in servers {
-        let sealed = sealed_for(server, app, values).map_err(|failure| failure.on(&server.name))?;
         let mut client = session.connect(server).await?;
         let status =
             client.call(ServerStatus {}).await.map_err(|error| Failure::from(error).on(&server.name))?;
         check_recipient(server, &status.recipient)?;
+        let sealed = sealed_for(server, app, values).map_err(|failure| failure.on(&server.name))?;
         ready.push((server, client, sealed));
     }
     let (mut replies, mut set) = (Vec::new(), Vec::new());
