@@ -71,7 +71,10 @@ async fn obey(mut terminate: Signal, mut interrupt: Signal, trigger: ShutdownTri
     wait_for_one(&mut terminate, &mut interrupt).await;
     trigger.shut_down();
     tracing::info!("told to end");
-    wait_for_one(&mut terminate, &mut interrupt).await;
+    let first = Instant::now();
+    while first.elapsed() < SAME_WISH {
+        wait_for_one(&mut terminate, &mut interrupt).await;
+    }
     tracing::warn!("told to end again: ending at once");
     #[expect(clippy::exit, reason = "the second signal is the wish not to wait for anything")]
     std::process::exit(IMPATIENT);
