@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
+use tokio::sync::watch;
 
 /// How long a name may take to be looked up.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -30,6 +31,7 @@ pub struct Session {
     pub output: Arc<Output>,
     inventory: OnceLock<Inventory>,
     passphrases: Arc<crate::keys::Passphrases>,
+    interrupts: OnceLock<watch::Receiver<bool>>,
 }
 
 impl Session {
@@ -37,7 +39,14 @@ impl Session {
     #[must_use]
     pub fn new(settings: Settings, globals: Globals, output: Arc<Output>) -> Self {
         let passphrases = Arc::new(crate::keys::Passphrases::new(globals.passphrase_fd, output.can_ask()));
-        Self { settings, globals, output, inventory: OnceLock::new(), passphrases }
+        Self {
+            settings,
+            globals,
+            output,
+            inventory: OnceLock::new(),
+            passphrases,
+            interrupts: OnceLock::new(),
+        }
     }
 
     /// The servers a person knows, read once.
@@ -239,6 +248,25 @@ impl Session {
             .read_line(&mut answer)
             .map_err(|error| Failure::new(FaultCode::Internal, format!("stdin: {error}")))?;
         Ok(answer.trim().to_owned())
+    }
+
+    /// Resolves once there was a Ctrl-C. From the first call on it is remembered: one that comes while nobody waits for
+    /// it, such as between an upload and its deploy, is not lost.
+    pub async fn interrupted(&self) {
+        let heed = || {
+            let (tell, told) = watch::channel(false);
+            tokio::spawn(async move {
+                if tokio::signal::ctrl_c().await.is_ok() {
+                    tell.send_replace(true);
+                }
+                tell.closed().await;
+            });
+            told
+        };
+        let mut told = self.interrupts.get_or_init(heed).clone();
+        if told.wait_for(|told| *told).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The clock of this machine.

@@ -54,7 +54,9 @@ impl World {
     /// A server that is ready.
     pub(crate) async fn up() -> Self {
         let number = WORLDS.fetch_add(1, Ordering::Relaxed);
-        Self::up_in(fresh_folder(), 61_100 + 300 * (number % 14)).await
+        // Also other runs of these tests, and an `up` of a person, may be at work on this machine.
+        let uid = 1_000_000 + (std::process::id() % 100_000) * 20_000 + (number % 100) * 200;
+        Self::up_in(fresh_folder(), uid).await
     }
 
     /// The same in a folder that may have been used before.

@@ -83,9 +83,14 @@ pub async fn follow_with(
     let mut cuts = 0;
     loop {
         let attach = OpsAttach { operation: operation.clone(), after };
-        let outcome = match client.stream(attach).await {
+        let server = client.peer().name.clone();
+        let attached = tokio::select! {
+            attached = client.stream(attach) => attached.map_err(Stopped::Client),
+            () = session.interrupted() => Err(left_alone(session, operation, &server)),
+        };
+        let outcome = match attached {
             Ok(mut stream) => watch(session, client, &mut stream, operation, &mut after, &mut show).await,
-            Err(error) => Err(Stopped::Client(error)),
+            Err(stopped) => Err(stopped),
         };
         match outcome {
             Ok(ended) => return Ok(ended),
@@ -113,6 +118,15 @@ fn may_reattach(error: &ClientError) -> bool {
     matches!(error, ClientError::CutOff { .. } | ClientError::Lost { .. } | ClientError::Unreachable { .. })
 }
 
+/// Ctrl-C: the operation is the server's and goes on.
+fn left_alone(session: &Session, operation: &OperationId, server: &str) -> Stopped {
+    let text = still_running(operation, server);
+    session.output.say("\n");
+    session.output.note(&text);
+    let failure = Failure::interrupted(text).with("operation", operation.as_str()).already_said();
+    Stopped::Failure(Box::new(failure))
+}
+
 async fn watch(
     session: &Session,
     client: &Client,
@@ -125,13 +139,7 @@ async fn watch(
     loop {
         let item = tokio::select! {
             item = stream.next() => item.map_err(Stopped::Client)?,
-            _ = tokio::signal::ctrl_c() => {
-                let text = still_running(operation, &server);
-                session.output.say("\n");
-                session.output.note(&text);
-                let failure = Failure::interrupted(text).with("operation", operation.as_str()).already_said();
-                return Err(Stopped::Failure(Box::new(failure)));
-            }
+            () = session.interrupted() => return Err(left_alone(session, operation, &server)),
         };
         match item {
             Some(StreamItem::Operation(event)) => {

@@ -40,7 +40,7 @@ impl Upload<'_> {
         let sending = self.send(client, &bar);
         let outcome = tokio::select! {
             outcome = sending => outcome,
-            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted("interrupted during the upload; nothing was deployed")),
+            () = self.session.interrupted() => Err(Failure::interrupted("interrupted during the upload; nothing was deployed")),
         };
         bar.finish_and_clear();
         let sent = bytes(self.sent.load(Ordering::Relaxed));
