@@ -53,7 +53,7 @@ macro_rules! commands {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum CommandName { $($(#[$doc])* $name,)* }
 
-        /// What a command answers. A stream answers with its first frame and is [`Reply::Stream`] here.
+        /// What a command answers. A stream answers with frames instead.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         #[serde(untagged)]
         pub enum Reply { $($(#[$doc])* $name($reply),)* }
