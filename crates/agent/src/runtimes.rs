@@ -1,7 +1,10 @@
 //! Whether a runtime that an app needs is on this server, looked at as the agent's own user: the program in `PATH`, and
 //! what it answers to `--version`. What is missing is said with how to get it.
 
-use allod_proto::{messages::app::Obstacle, spec::RuntimeSpec};
+use allod_proto::{
+    messages::app::Obstacle,
+    spec::{RuntimeSpec, SEARCH_PATH},
+};
 use std::{
     io::Read as _,
     os::unix::fs::MetadataExt as _,
@@ -11,8 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where apps find programs; the same as the executor gives them.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long a program may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of what it tells is read.

@@ -19,8 +19,7 @@ use table::Table;
 
 pub use crate::shim::order::Ran;
 
-/// Where apps find programs, unless the executor's settings say otherwise.
-pub const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub use allod_proto::spec::SEARCH_PATH;
 
 /// What time it is.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
