@@ -76,7 +76,7 @@ impl Executor {
         let (instances, found) = Instances::open(settings, Arc::new(move || clock.now()))
             .await
             .map_err(|fault| format!("instances: {}", fault.message))?;
-        tracing::info!(adopted = found.adopted.len(), lost = found.lost.len(), damaged = ?found.damaged, "instances");
+        tracing::info!(adopted = found.adopted.len(), awaited = found.awaited.len(), lost = found.lost.len(), damaged = ?found.damaged, "instances");
         crate::artefacts::sweep(&layout).map_err(|fault| fault.message)?;
         Ok(Arc::new(Self {
             layout,
@@ -102,6 +102,7 @@ impl Executor {
             self.instances.stop_all().await;
             self.instances.forget_ended().await;
         }
+        self.instances.close().await;
         if let Err(error) = self.record.close() {
             tracing::error!(%error, "the record could not be closed");
         }

@@ -8,6 +8,7 @@ mod ports;
 mod record;
 mod remains;
 mod table;
+mod watcher;
 
 use crate::{failure, isolation::Isolation, layout::Layout, secrets::OpenSecrets};
 use allod_proto::{
@@ -57,6 +58,8 @@ pub struct StartOrder<'a> {
 pub struct Found {
     /// Instances whose shims answered.
     pub adopted: Vec<InstanceId>,
+    /// Instances whose shims live and did not answer in time: they are asked again until they do.
+    pub awaited: Vec<InstanceId>,
     /// Instances whose shims did not: what was left of them has been killed.
     pub lost: Vec<InstanceId>,
     /// Files that are no record of an instance, and why.
@@ -125,6 +128,12 @@ impl Instances {
             });
         }
         while stops.join_next().await.is_some() {}
+    }
+
+    /// Ends this life; instances run on. Nothing else ends it for sure: a watcher that is writing an exit down holds on to
+    /// what it needs. When this returns, another life may begin over the same folder.
+    pub async fn close(&self) {
+        self.table.close().await;
     }
 
     /// Forgets every instance that has exited, so that no shim stays for it. At the end of a life that has no other

@@ -37,7 +37,7 @@ impl Layout {
         for passable in [self.releases(), self.data_folder(), self.logs_folder()] {
             create_folder(&passable, 0o711)?;
         }
-        create_folder(&self.sockets(), 0o700)
+        create_folder(&self.sockets(), 0o711)
     }
 
     /// The root of the state.
@@ -202,7 +202,7 @@ impl Layout {
         pair(Path::new("chunks"), app)
     }
 
-    /// Control sockets of the shims, 0700.
+    /// Control sockets of the shims, 0711: each is 0600, and a shim of another user must see whether its own is gone.
     #[must_use]
     pub fn sockets(&self) -> PathBuf {
         self.run.join("i")
@@ -257,7 +257,7 @@ mod tests {
         let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(layout.executor()), 0o700);
         assert_eq!(mode(layout.record()), 0o700);
-        assert_eq!(mode(layout.sockets()), 0o700);
+        assert_eq!(mode(layout.sockets()), 0o711);
         assert_eq!(mode(layout.releases()), 0o711);
     }
 }

@@ -106,7 +106,7 @@ fn make_folders(places: &Places, users: &Users) -> io::Result<()> {
         (places.run().to_owned(), 0o1771, Executor, Agent),
         // The socket in it gets the folder's group, the agent's.
         (control.parent().unwrap_or(&control).to_owned(), 0o2710, Proxy, Agent),
-        (places.run().join("i"), 0o700, Executor, Executor),
+        (places.run().join("i"), 0o711, Executor, Executor),
     ];
     for (folder, mode, owner, group) in folders {
         if matches!(users, Users::Own { .. }) {

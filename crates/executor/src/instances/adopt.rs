@@ -1,9 +1,10 @@
 //! Taking over what an earlier life of the executor started.
 
 use super::{
-    Found, blocking, link,
+    Found, blocking,
     record::{self, InstanceRecord},
     table::Table,
+    watcher::{self, Sought},
 };
 use allod_proto::Fault;
 use std::sync::Arc;
@@ -16,27 +17,32 @@ pub(super) async fn adopt(table: &Arc<Table>) -> Result<Found, Fault> {
     for record in &records {
         table.insert(record.clone());
     }
-    for record in records.into_iter().filter(|record| record.instance.exit.is_none()) {
-        adopt_one(table, record, &mut found).await?;
+    for record in records {
+        match &record.instance.exit {
+            Some(_) => watcher::farewell(table, &record).await,
+            None => adopt_one(table, record, &mut found).await,
+        }
     }
     Ok(found)
 }
 
-async fn adopt_one(table: &Arc<Table>, record: InstanceRecord, found: &mut Found) -> Result<(), Fault> {
+async fn adopt_one(table: &Arc<Table>, record: InstanceRecord, found: &mut Found) {
+    let sought = watcher::ask(table, &record).await;
     let id = record.instance.id;
-    let socket = table.settings.layout.socket(&id);
-    let reached = if record.boot == table.boot { link::connect(&socket).await.ok() } else { None };
-    match reached {
-        Some((link, news, status)) => {
-            table.attach(&id, link, news, status);
+    match sought {
+        Sought::Answered(reached) => {
+            table.attach(&id, Some(reached));
             found.adopted.push(id);
         }
-        None => {
+        Sought::Slow => {
+            table.attach(&id, None);
+            found.awaited.push(id);
+        }
+        Sought::Gone => {
             if let Err(fault) = table.lose(&id).await {
                 tracing::warn!(instance = %id, %fault, "a lost instance could not be written down");
             }
             found.lost.push(id);
         }
     }
-    Ok(())
 }

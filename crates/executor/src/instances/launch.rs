@@ -21,7 +21,11 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use std::{
     collections::BTreeMap,
     io,
-    os::{fd::OwnedFd, unix::net::UnixListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt as _, net::UnixListener},
+    },
+    path::Path,
     process::Stdio,
     sync::Arc,
     time::Duration,
@@ -75,8 +79,7 @@ async fn begin(
     let listener = blocking("begin an instance", move || {
         record.save(&layout)?;
         let socket = layout.socket(&record.instance.id);
-        UnixListener::bind(&socket)
-            .map_err(|error| failure::of_io(&format!("make {}", socket.display()), &error))
+        listen(&socket).map_err(|error| failure::of_io(&format!("make {}", socket.display()), &error))
     })
     .await?;
     let mut shim = Shim::spawn(&table.settings, uid, Stdio::from(OwnedFd::from(listener)))?;
@@ -95,8 +98,8 @@ async fn begin(
         })
         .await?;
     match link::connect(&table.settings.layout.socket(&id)).await {
-        Ok((link, news, status)) => {
-            table.attach(&id, link, news, status);
+        Ok(reached) => {
+            table.attach(&id, Some(reached));
             Ok(())
         }
         Err(error) => {
@@ -104,6 +107,13 @@ async fn begin(
             Err(failure::of_io("reach the shim of an instance", &error))
         }
     }
+}
+
+/// A socket that only its maker's user may open. An app may pass through its folder, to see whether its own is there.
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 pub(super) async fn check(

@@ -1,7 +1,7 @@
 //! A connection to a shim: orders go out, each change of its status comes in.
 
 use crate::shim::order::{LARGEST_LINE, Status, ToShim};
-use std::{io, path::Path, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{
@@ -27,13 +27,21 @@ pub(super) struct News {
     reader: BufReader<OwnedReadHalf>,
 }
 
+/// A shim that answered: both ways, and how its instance stands.
+#[derive(Debug)]
+pub(super) struct Reached {
+    pub(super) link: Arc<Link>,
+    pub(super) news: News,
+    pub(super) status: Status,
+}
+
 /// Connects to a shim, and reads how its instance stands.
-pub(super) async fn connect(socket: &Path) -> io::Result<(Link, News, Status)> {
+pub(super) async fn connect(socket: &Path) -> io::Result<Reached> {
     let connecting = async {
         let (reader, writer) = UnixStream::connect(socket).await?.into_split();
         let mut news = News { reader: BufReader::new(reader) };
         let status = news.next().await?;
-        Ok((Link { writer: Mutex::new(writer) }, news, status))
+        Ok(Reached { link: Arc::new(Link { writer: Mutex::new(writer) }), news, status })
     };
     timeout(PATIENCE, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -61,7 +61,8 @@ fn kill_all(ours: impl Fn(u32) -> bool) -> usize {
     pids.into_iter().filter(|pid| alive(*pid) && ours(*pid) && signal_if(*pid, Signal::KILL, &ours)).count()
 }
 
-fn is_same(running: Running) -> bool {
+/// Whether this very process still runs.
+pub(super) fn is_same(running: Running) -> bool {
     tree::stat(running.pid).is_some_and(|stat| stat.start == running.start && !stat.is_dead())
 }
 

@@ -1,20 +1,21 @@
-//! What is known of each instance, in memory and on the disk, and the watcher of each shim that keeps it true.
+//! What is known of each instance, in memory and on the disk. Records of one instance reach the disk in order, also when
+//! whoever asked for a save no longer waits for it.
 
 use super::{
     Busy, InstancesSettings, Now, blocking,
-    link::{Link, News},
+    link::{Link, Reached},
     record::{self, InstanceRecord},
-    remains, unknown,
+    remains, unknown, watcher,
 };
 use crate::{
     isolation::Isolation,
-    shim::order::{Running, Status, ToShim},
+    shim::order::{Running, ToShim},
 };
-use allod_proto::{AppRef, Fault, FaultCode, InstanceId, Timestamp, executor::Instance};
+use allod_proto::{AppRef, Fault, InstanceId, Timestamp, executor::Instance};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -44,8 +45,11 @@ pub(super) struct Table {
     entries: Mutex<BTreeMap<InstanceId, Entry>>,
     busy: Mutex<Busy>,
     changed: watch::Sender<u64>,
-    /// Records of one instance reach the disk in order.
-    saving: tokio::sync::Mutex<()>,
+    /// Records of one instance reach the disk in order. Whatever writes holds it to its own end: nothing stops a write
+    /// that has begun, least of all that nobody waits for it any more.
+    saving: Arc<tokio::sync::Mutex<()>>,
+    /// Each watcher holds it for reading, as long as it lives.
+    watching: Arc<RwLock<()>>,
     /// Held for reading while something starts, for writing while an app's last processes are cleared away.
     pub(super) starting: RwLock<()>,
 }
@@ -69,7 +73,8 @@ impl Table {
             entries: Mutex::default(),
             busy: Mutex::default(),
             changed: watch::Sender::new(0),
-            saving: tokio::sync::Mutex::new(()),
+            saving: Arc::default(),
+            watching: Arc::default(),
             starting: RwLock::new(()),
         })
     }
@@ -110,14 +115,36 @@ impl Table {
         self.lock().insert(id, Entry { record, link: None, farewell: None, watcher: None, ports_at: None });
     }
 
-    /// Connects an entry with its shim, and watches it from now on.
-    pub(super) fn attach(self: &Arc<Self>, id: &InstanceId, link: Link, news: News, status: Status) {
-        let link = Arc::new(link);
-        let task = tokio::spawn(follow(Arc::downgrade(self), id.clone(), link.clone(), news, status));
-        if let Some(entry) = self.lock().get_mut(id) {
-            entry.link = Some(link);
-            entry.watcher = Some(task.abort_handle());
+    /// Watches an entry's shim from now on: one that answered, or one that lives and has yet to answer.
+    pub(super) fn attach(self: &Arc<Self>, id: &InstanceId, reached: Option<Reached>) {
+        // Taken only for writing when this life ends, and then nothing is watched any more.
+        let Ok(watching) = self.watching.clone().try_read_owned() else { return };
+        if let Some(reached) = &reached {
+            self.set_link(id, &reached.link);
         }
+        let watching = watcher::watch(Arc::downgrade(self), id.clone(), reached, watching);
+        let task = tokio::spawn(watching).abort_handle();
+        match self.lock().get_mut(id) {
+            Some(entry) => entry.watcher = Some(task),
+            None => task.abort(),
+        }
+    }
+
+    pub(super) fn set_link(&self, id: &InstanceId, link: &Arc<Link>) {
+        if let Some(entry) = self.lock().get_mut(id) {
+            entry.link = Some(link.clone());
+        }
+    }
+
+    /// Ends this life: when this returns, nothing of it says a word to a shim or writes to the disk any more.
+    pub(super) async fn close(&self) {
+        for entry in self.lock().values() {
+            if let Some(watcher) = &entry.watcher {
+                watcher.abort();
+            }
+        }
+        let _none_watches = self.watching.write().await;
+        let _none_writes = self.saving.lock().await;
     }
 
     /// Changes a record, on the disk too, and tells. A change that does not reach the disk is still true.
@@ -126,7 +153,7 @@ impl Table {
         id: &InstanceId,
         change: impl FnOnce(&mut InstanceRecord) + Send,
     ) -> Result<(), Fault> {
-        let _in_order = self.saving.lock().await;
+        let in_order = self.saving.clone().lock_owned().await;
         let Some(record) = self.lock().get_mut(id).map(|entry| {
             change(&mut entry.record);
             entry.record.clone()
@@ -135,7 +162,11 @@ impl Table {
         };
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
         let layout = self.settings.layout.clone();
-        blocking("write down an instance", move || record.save(&layout)).await
+        blocking("write down an instance", move || {
+            let _in_order = in_order;
+            record.save(&layout)
+        })
+        .await
     }
 
     /// Waits until an instance has exited.
@@ -157,7 +188,7 @@ impl Table {
     }
 
     /// An instance has ended: that goes to the disk, and what else its app left behind is cleared away.
-    async fn end(&self, id: &InstanceId, exit: String, at: Timestamp) -> Result<(), Fault> {
+    pub(super) async fn end(&self, id: &InstanceId, exit: String, at: Timestamp) -> Result<(), Fault> {
         if let Some(entry) = self.lock().get_mut(id) {
             entry.farewell = entry.link.take();
         }
@@ -241,9 +272,11 @@ impl Table {
 
     /// Removes an entry, from the disk first.
     pub(super) async fn forget(&self, id: &InstanceId) -> Result<(), Fault> {
-        let _in_order = self.saving.lock().await;
+        let in_order = self.saving.clone().lock_owned().await;
         let (layout, gone) = (self.settings.layout.clone(), id.clone());
-        blocking("forget an instance", move || record::remove(&layout, &gone)).await?;
+        let removing =
+            blocking("forget an instance", move || record::remove(&layout, &gone).map(|()| in_order));
+        let _in_order = removing.await?;
         let Some(entry) = self.lock().remove(id) else { return Ok(()) };
         // Whoever waited for the exit may be here before the watcher has said bye, and the shim would stay for nobody.
         if let Some(link) = &entry.farewell {
@@ -299,56 +332,4 @@ impl Drop for BusyGuard {
             }
         }
     }
-}
-
-/// Follows a shim until its instance has ended or the shim is gone.
-async fn follow(table: Weak<Table>, id: InstanceId, link: Arc<Link>, mut news: News, mut status: Status) {
-    loop {
-        let Some(table) = table.upgrade() else { return };
-        match heed(&table, &id, &status).await {
-            Ok(false) => {}
-            Ok(true) => {
-                // It is on the disk; the shim has nothing more to keep.
-                let _ = link.send(&ToShim::Bye {}).await;
-                return;
-            }
-            Err(fault) => {
-                // The shim keeps the exit until an executor with room on its disk asks.
-                tracing::warn!(instance = %id, %fault, "how an instance stands could not be written down");
-                if status.exit.is_some() {
-                    return;
-                }
-            }
-        }
-        drop(table);
-        status = match news.next().await {
-            Ok(status) => status,
-            Err(_) => break,
-        };
-    }
-    let Some(table) = table.upgrade() else { return };
-    tracing::warn!(instance = %id, "the shim of an instance is gone; what it kept is killed");
-    if let Err(fault) = table.lose(&id).await {
-        tracing::warn!(instance = %id, %fault, "a lost instance could not be written down");
-    }
-}
-
-/// Takes a status in. Says whether it was the last.
-async fn heed(table: &Arc<Table>, id: &InstanceId, status: &Status) -> Result<bool, Fault> {
-    if let Some(exit) = &status.exit {
-        let at = status.ended_at.map_or_else(|| (table.now)(), Timestamp);
-        table.end(id, exit.clone(), at).await?;
-        return Ok(true);
-    }
-    let entry = table.get(id).ok_or_else(|| Fault::new(FaultCode::NotFound, "forgotten"))?;
-    if entry.record.running != Some(status.running) || entry.record.instance.ready != status.ready {
-        let (running, ready) = (status.running, status.ready);
-        let change = table.change(id, move |record| {
-            record.running = Some(running);
-            record.instance.pid = Some(running.pid);
-            record.instance.ready = ready;
-        });
-        change.await?;
-    }
-    Ok(false)
 }

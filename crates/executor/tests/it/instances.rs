@@ -60,21 +60,62 @@ async fn an_instance_outlives_the_executor_and_its_exit_is_not_lost() {
     place.script("run", &format!("{WAIT_FOR_GO} exit 7"));
     let release = place.release(&[SH, "./run"]);
     let (one, two) = (start(&instances, &release).await, start(&instances, &release).await);
-    drop(instances);
+    instances.close().await;
     let (instances, found) = place.open().await;
     assert_eq!(found.adopted.iter().collect::<BTreeSet<_>>(), [&one.id, &two.id].into());
     let again = until(&instances, &one.id, |instance| instance.pid == one.pid).await;
     assert_eq!(again.exit, None);
-    drop(instances);
+    instances.close().await;
     std::fs::write(place.data().join("go"), "").unwrap();
     let (instances, found) = place.open().await;
     assert!(found.lost.is_empty(), "{found:?}");
     for id in [&one.id, &two.id] {
         assert_eq!(until_exit(&instances, id).await, "exit status 7");
     }
-    drop(instances);
+    instances.close().await;
     let (instances, _) = place.open().await;
     assert_eq!(until_exit(&instances, &one.id).await, "exit status 7", "also when its shim is gone");
+}
+
+#[tokio::test]
+async fn a_shim_that_is_too_slow_to_answer_is_awaited_and_what_it_keeps_lives() {
+    let place = place();
+    let (instances, _) = place.open().await;
+    place.script("run", &format!("{WAIT_FOR_GO} exit 7"));
+    let instance = start(&instances, &place.release(&[SH, "./run"])).await;
+    let (main, shim) = (instance.pid.unwrap(), parent(instance.pid.unwrap()));
+    instances.close().await;
+    signal(shim, rustix::process::Signal::STOP);
+    let (instances, found) = place.open().await;
+    assert_eq!((found.awaited.as_slice(), found.lost.as_slice()), (&[instance.id.clone()][..], &[][..]));
+    assert!(is_alive(main));
+    std::fs::write(place.data().join("go"), "").unwrap();
+    signal(shim, rustix::process::Signal::CONT);
+    assert_eq!(until_exit(&instances, &instance.id).await, "exit status 7");
+}
+
+#[tokio::test]
+async fn a_shim_whose_exit_is_known_does_not_wait_for_a_farewell_that_a_crash_cut_off() {
+    let place = place();
+    let (instances, _) = place.open().await;
+    place.script("run", &format!("{WAIT_FOR_GO} exit 7"));
+    let instance = start(&instances, &place.release(&[SH, "./run"])).await;
+    let shim = parent(instance.pid.unwrap());
+    instances.close().await;
+    // As an executor leaves it that dies between the record and the last word.
+    let path = place.layout.instance(&instance.id);
+    let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    record["instance"]["exit"] = "exit status 7".into();
+    std::fs::write(&path, record.to_string()).unwrap();
+    std::fs::write(place.data().join("go"), "").unwrap();
+    eventually("the program is gone", || !is_alive(instance.pid.unwrap())).await;
+    assert!(is_alive(shim));
+    let opening = async {
+        while is_alive(shim) {
+            place.open().await.0.close().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, opening).await.expect("the shim stays for nobody");
 }
 
 #[tokio::test]

@@ -89,3 +89,22 @@ async fn clearing_one_app_away_spares_another_and_its_own_other_copies() {
     assert_ne!(two.uid, three.uid);
     instances.stop_all().await;
 }
+
+#[tokio::test]
+async fn a_shim_with_a_user_of_its_own_ends_when_nobody_can_come_for_the_exit() {
+    if skipped("a_shim_with_a_user_of_its_own_ends_when_nobody_can_come_for_the_exit") {
+        return;
+    }
+    let own = own(62_300);
+    let place = place_with(own);
+    let (instances, _) = place.open().await;
+    place.script("run", "while [ ! -e \"$ALLOD_DATA/go\" ]; do sleep 0.02; done\n");
+    let instance = start(&instances, &place.release(&[SH, "./run"])).await;
+    let shim = parent(instance.pid.unwrap());
+    instances.close().await;
+    std::fs::write(place.data().join("go"), "").unwrap();
+    eventually("the program has ended", || !is_alive(instance.pid.unwrap())).await;
+    assert!(is_alive(shim), "an executor may come back and ask");
+    std::fs::remove_dir_all(place.layout.sockets()).unwrap();
+    eventually("the shim has ended", || !is_alive(shim)).await;
+}
