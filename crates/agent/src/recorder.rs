@@ -22,6 +22,7 @@ pub(crate) struct ReadEntry {
 struct Facts {
     request: String,
     key: Option<Fingerprint>,
+    delegate: Option<Fingerprint>,
     name: String,
     role: Role,
     door: &'static str,
@@ -35,6 +36,7 @@ impl Facts {
         Self {
             request: request.id.to_string(),
             key: caller.key().cloned(),
+            delegate: caller.delegate().cloned(),
             name: caller.name().to_owned(),
             role: caller.role(),
             door: match caller.door() {
@@ -51,6 +53,7 @@ impl Facts {
         Observation::Read {
             request: self.request,
             key: self.key,
+            delegate: self.delegate,
             name: self.name,
             role: self.role,
             door: self.door.to_owned(),

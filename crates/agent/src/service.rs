@@ -54,7 +54,7 @@ impl Service for AgentService {
 
     fn may(&self, verified: &Verified, command: &Command) -> Result<(), Fault> {
         let caller = Caller::signed(verified, Door::Rpc, None);
-        authorize(&caller, command).map(|_| ()).map_err(Fault::from)
+        authorize(&caller, command).map(|_| ()).map_err(|denied| denied.to_fault(&caller))
     }
 
     async fn chunk(&self, chunk: Chunk) -> Result<Value, Fault> {

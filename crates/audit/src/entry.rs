@@ -61,6 +61,9 @@ pub struct Who {
     /// The key that signed, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Fingerprint>,
+    /// The fresh key that signed in that key's name, under its delegation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegate: Option<Fingerprint>,
     /// What the server calls the caller: the key's comment, a user name, a named caller.
     pub name: String,
     /// The ceiling the caller had.
@@ -102,6 +105,9 @@ pub struct Intent {
     /// The canonical bytes that the signature covers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<String>,
+    /// The delegation that the request was signed under, as in its header: the key's own signature is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<String>,
 }
 
 /// How something ended.

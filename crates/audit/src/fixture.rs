@@ -39,6 +39,7 @@ pub(crate) fn open_on(disk: &Faulty, settings: &Settings) -> Result<(Record, Ope
 pub(crate) fn who(name: &str) -> Who {
     Who {
         key: None,
+        delegate: None,
         name: name.to_owned(),
         role: Role::Owner,
         door: Door::Rpc,
@@ -58,6 +59,7 @@ pub(crate) fn intent(request: &str) -> Entry {
         signed_at: None,
         signature: None,
         signed: None,
+        delegation: None,
     }))
 }
 

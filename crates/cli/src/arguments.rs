@@ -1,8 +1,8 @@
 //! The command line: global flags, and one variant a command. Each command's own flags stand in its file.
 
 use crate::commands::{
-    app, audit, can, completions, deploy, doctor, init, keys, logs, ops, releases, restart, rollback, scale,
-    secrets, servers, start, status, stop,
+    app, audit, can, completions, deploy, doctor, init, keys, login, logout, logs, ops, releases, restart,
+    rollback, scale, secrets, servers, start, status, stop,
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
@@ -88,6 +88,10 @@ pub enum Verb {
     Keys(keys::Keys),
     /// Show exactly what a key may do on a server
     Can(can::Can),
+    /// Sign once, and let a fresh key sign for a while: for keys that want a finger each time
+    Login(login::Login),
+    /// End every login of this machine
+    Logout(logout::Logout),
     /// A server's record of everything that was asked of it
     Audit(audit::Audit),
     /// Long operations: list, attach, cancel

@@ -10,6 +10,8 @@ pub mod each;
 pub mod fleet;
 pub mod init;
 pub mod keys;
+pub mod login;
+pub mod logout;
 pub mod logs;
 pub mod ops;
 pub mod project;

@@ -3,8 +3,8 @@
 use crate::{
     arguments::{Arguments, Verb},
     commands::{
-        app, audit, can, completions, deploy, doctor, init, keys, logs, ops, releases, restart, rollback,
-        scale, secrets, servers, start, status, stop,
+        app, audit, can, completions, deploy, doctor, init, keys, login, logout, logs, ops, releases, restart,
+        rollback, scale, secrets, servers, start, status, stop,
     },
     failure::Failure,
     output::{Output, Surroundings},
@@ -84,6 +84,8 @@ pub async fn dispatch(session: &Session, command: Verb) -> Result<(), Failure> {
         Verb::Servers(servers) => servers::run(session, servers).await,
         Verb::Keys(keys) => keys::run(session, keys).await,
         Verb::Can(can) => can::run(session, can).await,
+        Verb::Login(login) => login::run(session, login).await,
+        Verb::Logout(logout) => logout::run(session, &logout),
         Verb::Audit(audit) => audit::run(session, audit).await,
         Verb::Ops(ops) => ops::run(session, ops).await,
         Verb::Doctor(doctor) => doctor::run(session, doctor).await,

@@ -5,12 +5,14 @@
 mod agent;
 mod candidates;
 mod files;
+mod logins;
 mod passphrases;
 mod ssh_config;
 
 pub use agent::{Agent, AgentError, AgentKey, AgentSigner};
 pub use candidates::{Candidates, Wanted};
 pub use files::{FileKey, default_files};
+pub use logins::{Login, Logins};
 pub use passphrases::Passphrases;
 pub(crate) use passphrases::{LIMIT as HIDDEN_LIMIT, ask as ask_hidden};
 pub use ssh_config::{HostConfig, host_config};

@@ -27,6 +27,9 @@ pub struct KnownServer {
     /// The last epoch seen.
     #[serde(default)]
     pub epoch: Option<Epoch>,
+    /// The newest protocol version that the server spoke, and in which epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<(Epoch, u32)>,
     /// The highest head seen.
     #[serde(default)]
     pub head: Option<Head>,
@@ -117,6 +120,7 @@ impl KnownServers {
                     format: FORMAT,
                     identity: identity.clone(),
                     epoch: None,
+                    newest: None,
                     head: None,
                     head_at: None,
                     key: None,
@@ -235,6 +239,21 @@ impl Memory for FileMemory {
         self.known.epoch.clone().filter(|_| self.known.identity == *identity)
     }
 
+    fn newest(&self, identity: &Fingerprint) -> Option<u32> {
+        let epoch = self.epoch(identity)?;
+        self.known.newest.as_ref().filter(|(of, _)| *of == epoch).map(|(_, newest)| *newest)
+    }
+
+    fn greeted(&mut self, identity: &Fingerprint, epoch: &Epoch, newest: u32) {
+        let spoken = Some((epoch.clone(), newest));
+        if self.known.newest == spoken {
+            return;
+        }
+        self.known.newest = spoken.clone();
+        // Without it, `hello` is asked again next time; whether the file can be written is said by `learn`.
+        let _ = self.servers.change(identity, |known| known.newest = spoken);
+    }
+
     fn head(&self, identity: &Fingerprint) -> Option<Head> {
         self.known.head.filter(|_| self.known.identity == *identity)
     }
@@ -278,6 +297,9 @@ pub fn show(output: &Output, notice: &Notice) {
         }
         Notice::TryingAgain { server, why } => output.note(&format!("{server}: {why}; trying again")),
         Notice::KeyPassedOver { why } => output.note(why),
+        Notice::NoDelegations { server } => {
+            output.note(&format!("{server} is too old for the login: signing with the key itself"));
+        }
         Notice::NewerFrame { server } => {
             output.note(&format!("{server} is newer than this program and said something it does not know"));
         }

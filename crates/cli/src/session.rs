@@ -4,16 +4,17 @@ use crate::{
     arguments::Globals,
     failure::Failure,
     inventory::{Inventory, Server},
-    keys::{Candidates, Wanted},
+    keys::{Candidates, Login, Logins, Wanted},
     known::{FileMemory, KnownServers},
     output::Output,
     settings::Settings,
 };
-use allod_proto::{FaultCode, Timestamp};
+use allod_proto::{FaultCode, Fingerprint, Timestamp};
 use allod_rpc::client::{Client, ClientError, Memory, Peer};
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    collections::BTreeSet,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub struct Session {
     pub output: Arc<Output>,
     inventory: OnceLock<Inventory>,
     passphrases: Arc<crate::keys::Passphrases>,
+    /// Which logins the person was told of.
+    told: Arc<Mutex<BTreeSet<Fingerprint>>>,
     interrupts: OnceLock<watch::Receiver<bool>>,
 }
 
@@ -45,6 +48,7 @@ impl Session {
             output,
             inventory: OnceLock::new(),
             passphrases,
+            told: Arc::default(),
             interrupts: OnceLock::new(),
         }
     }
@@ -171,11 +175,52 @@ impl Session {
         }
     }
 
-    /// The keys that may be tried for a server, in order.
+    /// The logins of this person.
+    #[must_use]
+    pub fn logins(&self) -> Logins {
+        Logins::new(&self.settings.state)
+    }
+
+    /// The keys that may be tried for a server, in order: a login first, unless `--key` names another.
     ///
     /// # Errors
     /// [`Failure`] when a key that was named can't be used.
     pub fn candidates(&self, server: &Server) -> Result<Candidates, Failure> {
+        let own = self.own_keys(server)?;
+        if self.globals.key.is_some() {
+            return Ok(own);
+        }
+        let (held, broken) = self.logins().load(self.now())?;
+        broken.iter().for_each(|why| self.output.warn(&format!("a login can't be used: {why}")));
+        let login = held.into_iter().find(|login| login.delegation.terms().is_for(&server.identity));
+        let Some(login) = login else { return Ok(own) };
+        match login.signer() {
+            Ok(signer) => {
+                self.tell_of(&login);
+                Ok(own.after(Arc::new(signer)))
+            }
+            Err(why) => {
+                self.output.warn(&format!("a login can't be used: {why}"));
+                Ok(own)
+            }
+        }
+    }
+
+    /// Says once a command that a login signs.
+    fn tell_of(&self, login: &Login) {
+        let terms = login.delegation.terms();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(terms.key().fingerprint().clone()) {
+            let until = crate::render::time::local(terms.expires_at());
+            self.output.note(&format!("signing by the login of {}, {} at most, until {until}", login.parent, terms.role()));
+        }
+    }
+
+    /// The same without logins: the person's own keys.
+    ///
+    /// # Errors
+    /// As [`Session::candidates`].
+    pub fn own_keys(&self, server: &Server) -> Result<Candidates, Failure> {
         let known = self.known();
         let wanted = Wanted {
             named: self.globals.key.clone().or_else(|| server.key.clone()),

@@ -76,6 +76,21 @@ pub enum Denied {
     },
 }
 
+impl Denied {
+    /// As a fault with what this caller can do about it.
+    #[must_use]
+    pub fn to_fault(&self, caller: &Caller) -> Fault {
+        let fault = Fault::from(self.clone());
+        if caller.delegate().is_none() {
+            return fault;
+        }
+        fault.hint(
+            "the request was signed under a delegation, which may narrow the role: `allod logout`, or sign with the \
+             key itself by `--key FILE`",
+        )
+    }
+}
+
 impl From<Denied> for Fault {
     fn from(denied: Denied) -> Self {
         Fault::new(FaultCode::NotAllowed, denied.to_string())

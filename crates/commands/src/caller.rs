@@ -9,6 +9,7 @@ use allod_signing::{AppPattern, Grant, Verified};
 #[derive(Debug, Clone)]
 pub struct Caller {
     key: Option<Fingerprint>,
+    delegate: Option<Fingerprint>,
     name: String,
     role: Role,
     apps: Option<Vec<AppPattern>>,
@@ -33,6 +34,7 @@ impl Caller {
         let Grant { role, apps, commands, .. } = verified.grant().clone();
         Self {
             key: Some(verified.fingerprint().clone()),
+            delegate: verified.delegate().map(|delegate| delegate.fingerprint.clone()),
             name: verified.name().to_owned(),
             role,
             apps,
@@ -47,6 +49,7 @@ impl Caller {
     pub fn local(peer: &PeerCredentials) -> Option<Self> {
         (peer.uid() == 0).then(|| Self {
             key: None,
+            delegate: None,
             name: "root on this machine".to_owned(),
             role: Role::Owner,
             apps: None,
@@ -65,6 +68,7 @@ impl Caller {
         };
         Self {
             key: None,
+            delegate: None,
             name: name.to_owned(),
             role: Role::Viewer,
             apps: None,
@@ -78,6 +82,12 @@ impl Caller {
     #[must_use]
     pub fn key(&self) -> Option<&Fingerprint> {
         self.key.as_ref()
+    }
+
+    /// The fresh key that signed in that key's name, where it did not sign itself.
+    #[must_use]
+    pub fn delegate(&self) -> Option<&Fingerprint> {
+        self.delegate.as_ref()
     }
 
     /// Whose key it is.
@@ -126,6 +136,7 @@ impl Caller {
     pub(crate) fn hypothetical(grant: &Grant) -> Self {
         Self {
             key: None,
+            delegate: None,
             name: String::new(),
             role: grant.role,
             apps: grant.apps.clone(),
@@ -137,6 +148,6 @@ impl Caller {
 
     #[cfg(test)]
     pub(crate) fn fixture(role: Role, apps: Option<Vec<AppPattern>>, commands: Option<Vec<String>>) -> Self {
-        Self { key: None, name: "test".to_owned(), role, apps, commands, door: Door::Rpc, source: None }
+        Self { key: None, delegate: None, name: "test".to_owned(), role, apps, commands, door: Door::Rpc, source: None }
     }
 }

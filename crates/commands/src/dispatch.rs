@@ -56,7 +56,7 @@ where
     let permit = match authorize(&caller, &request.command) {
         Ok(permit) => permit,
         Err(denied) => {
-            let fault = Fault::from(denied).request(id.as_str());
+            let fault = denied.to_fault(&caller).request(id.as_str());
             recorder.denied(&caller, &request, &fault).await;
             return Err(fault);
         }

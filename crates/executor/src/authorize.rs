@@ -3,7 +3,9 @@
 
 use crate::Executor;
 use allod_commands::{Caller, Door};
-use allod_proto::{Digest, Fault, FaultCode, Request, command::Kind, executor::SignedCall, headers};
+use allod_proto::{
+    DELEGATION_VERSION, Digest, Fault, FaultCode, Request, command::Kind, executor::SignedCall, headers,
+};
 use allod_signing::{ReplayError, RequestHead, Route, Trust, Verified, verify};
 
 /// A changing request that verified here.
@@ -47,6 +49,9 @@ pub fn authorize(executor: &Executor, call: &SignedCall) -> Result<Authorized, F
     }
     admit(executor, &verified)?;
     let request = Request::parse(call.body.as_bytes())?;
+    if verified.delegate().is_some() {
+        request.require_version(DELEGATION_VERSION)?;
+    }
     if request.command.name().kind() != Kind::Change {
         return Err(Fault::new(FaultCode::Invalid, format!("{} changes nothing", request.command.name())));
     }

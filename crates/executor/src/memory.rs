@@ -133,7 +133,8 @@ impl Memory {
     pub fn replay(&mut self, line: &Line) {
         match &line.entry {
             Entry::Intent(intent) => {
-                let body = intent.signed.as_deref().and_then(|signed| signed.lines().last()?.parse().ok());
+                // The eighth line; under a delegation there is a ninth.
+                let body = intent.signed.as_deref().and_then(|signed| signed.lines().nth(7)?.parse().ok());
                 if let (Some(key), Some(body)) = (&intent.who.key, body) {
                     let remembered =
                         Remembered { body, at: line.at, intent: Some(line.seq), state: State::InFlight };

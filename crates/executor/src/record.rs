@@ -39,7 +39,7 @@ impl ChangeRecorder {
             nonce: &self.head.nonce,
             body: &self.head.body,
         };
-        String::from_utf8(fields.bytes()).ok()
+        String::from_utf8(fields.bytes_under(self.head.delegation.as_ref())).ok()
     }
 
     fn intent(&self, caller: &Caller, request: &Request) -> Intent {
@@ -54,6 +54,7 @@ impl ChangeRecorder {
             signed_at: Some(self.head.timestamp),
             signature: Some(sshsig::to_base64(&self.head.signature)),
             signed: self.signed_bytes(),
+            delegation: self.head.delegation.as_ref().map(allod_signing::Delegation::to_header),
         }
     }
 }
@@ -203,11 +204,13 @@ fn cut(text: &str) -> String {
 
 fn entry_of(observation: &Observation) -> allod_audit::Entry {
     match observation.clone() {
-        Observation::Read { request, key, name, role, door, source, command, app, code, took_ms } => {
+        Observation::Read {
+            request, key, delegate, name, role, door, source, command, app, code, took_ms
+        } => {
             let door = if door == "socket" { allod_audit::Door::Socket } else { allod_audit::Door::Rpc };
             allod_audit::Entry::Read(Box::new(allod_audit::Read {
                 request: cut(&request),
-                who: Who { key, name: cut(&name), role, door, source: source.as_deref().map(cut) },
+                who: Who { key, delegate, name: cut(&name), role, door, source: source.as_deref().map(cut) },
                 command: cut(&command),
                 app,
                 result: if code.is_none() { Ending::Ok } else { Ending::Failed },
@@ -231,6 +234,7 @@ fn entry_of(observation: &Observation) -> allod_audit::Entry {
 pub fn who(caller: &Caller) -> Who {
     Who {
         key: caller.key().cloned(),
+        delegate: caller.delegate().cloned(),
         name: caller.name().to_owned(),
         role: caller.role(),
         door: caller.door(),

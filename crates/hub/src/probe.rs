@@ -74,7 +74,7 @@ async fn exchange(
     address: SocketAddr,
 ) -> Result<Fingerprint, String> {
     let id = CommandId::new("hub-asks-whether-it-answers").map_err(|error| error.to_string())?;
-    let body = Request { v: allod_proto::VERSION, id, command: Command::Hello(Hello {}) }.to_body();
+    let body = Request { v: allod_proto::OLDEST_VERSION, id, command: Command::Hello(Hello {}) }.to_body();
     let request = hyper::Request::post(headers::RPC_PATH)
         .header(hyper::header::HOST, address.to_string())
         .header(hyper::header::CONTENT_TYPE, "application/json")

@@ -186,6 +186,18 @@ commands! {
     AuditStats = "audit.stats", audit::AuditStats => audit::AuditStatsReply, Read, Operator, Whole;
 }
 
+/// Whoever is too old is told so, and what to do.
+fn version_fault(v: u32) -> Fault {
+    let (oldest, newest) = (crate::OLDEST_VERSION, crate::VERSION);
+    let message = format!("protocol version {v} is not spoken here, only {oldest} to {newest}");
+    let program = env!("CARGO_PKG_VERSION");
+    Fault::new(FaultCode::Version, message).hint(if v > newest {
+        format!("this server is too old for the client: upgrade it; it has allod {program}")
+    } else {
+        format!("the client is too old for this server: install allod {program} or newer")
+    })
+}
+
 fn unknown_command(name: &str) -> Fault {
     let shown: String = name.chars().take(60).collect();
     Fault::new(
@@ -309,19 +321,23 @@ impl Request {
                 .hint("a request is {\"v\":1,\"id\":…,\"command\":…,\"params\":{…}}; see docs/protocol.md")
         })?;
         if !(crate::OLDEST_VERSION..=crate::VERSION).contains(&written.v) {
-            let message = format!(
-                "protocol version {} is not spoken here, only {} to {}",
-                written.v,
-                crate::OLDEST_VERSION,
-                crate::VERSION
-            );
-            return Err(
-                Fault::new(FaultCode::Version, message).hint("upgrade the older of client and server")
-            );
+            return Err(version_fault(written.v));
         }
         let command = Command::from_parts(&written.command, written.params)
             .map_err(|fault| fault.request(written.id.as_str()))?;
         Ok(Self { v: written.v, id: written.id, command })
+    }
+
+    /// Refuses what a later protocol version brought in a request of an earlier one.
+    ///
+    /// # Errors
+    /// `Version`.
+    pub fn require_version(&self, least: u32) -> Result<(), Fault> {
+        if self.v >= least {
+            return Ok(());
+        }
+        let message = format!("this takes protocol version {least}, the request has {}", self.v);
+        Err(Fault::new(FaultCode::Version, message).request(self.id.as_str()))
     }
 
     /// The body's exact bytes.
@@ -354,13 +370,20 @@ pub struct ReplyBody {
 }
 
 impl ReplyBody {
-    /// The body for an outcome.
+    /// The body for an outcome, in the oldest version: every client reads that.
     #[must_use]
     pub fn of(id: Option<CommandId>, outcome: Result<Value, Fault>) -> Self {
-        match outcome {
-            Ok(result) => Self { v: crate::VERSION, id, result: Some(result), fault: None },
-            Err(fault) => Self { v: crate::VERSION, id, result: None, fault: Some(fault) },
-        }
+        let (result, fault) = match outcome {
+            Ok(result) => (Some(result), None),
+            Err(fault) => (None, Some(fault)),
+        };
+        Self { v: crate::OLDEST_VERSION, id, result, fault }
+    }
+
+    /// The same in the version of the request that is answered.
+    #[must_use]
+    pub fn in_version(self, v: u32) -> Self {
+        Self { v, ..self }
     }
 }
 

@@ -172,6 +172,9 @@ pub enum Observation {
         request: String,
         /// The key.
         key: Option<Fingerprint>,
+        /// The fresh key that signed in that key's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delegate: Option<Fingerprint>,
         /// Whose it is.
         name: String,
         /// Their role.

@@ -12,6 +12,9 @@ pub const EPOCH: &str = "x-allod-epoch";
 pub const CONTENT_SHA256: &str = "x-allod-content-sha256";
 /// An SSHSIG in the namespace [`MANAGEMENT_NAMESPACE`], in standard base64 without armour.
 pub const SIGNATURE: &str = "x-allod-signature";
+/// What a key that signs in another's name signs under: its terms and the SSHSIG over them, each in standard base64, with
+/// a full stop between. Since protocol version [`crate::DELEGATION_VERSION`].
+pub const DELEGATION: &str = "x-allod-delegation";
 /// An SSHSIG in the namespace [`REPLY_NAMESPACE`], in standard base64 without armour.
 pub const REPLY_SIGNATURE: &str = "x-allod-reply-signature";
 /// The head of the server's record at the time of the reply, as [`crate::record::SignedHead`] in JSON.
@@ -23,6 +26,8 @@ pub const MANAGEMENT_NAMESPACE: &str = "allod-management-v1";
 pub const REPLY_NAMESPACE: &str = "allod-reply-v1";
 /// The SSHSIG namespace of the frames of a stream, and the first line of what is signed.
 pub const FRAME_NAMESPACE: &str = "allod-frame-v1";
+/// The SSHSIG namespace of delegations, and the first line of what is signed.
+pub const DELEGATION_NAMESPACE: &str = "allod-delegation-v1";
 /// The SSHSIG namespace of heads of the record, and the first line of what is signed.
 pub const HEAD_NAMESPACE: &str = "allod-record-head-v1";
 

@@ -25,6 +25,8 @@ pub use role::Role;
 pub use words::{Digest, Epoch, Fingerprint, Nonce, Timestamp};
 
 /// The protocol version this program speaks. It also understands [`OLDEST_VERSION`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The oldest protocol version this program still understands.
 pub const OLDEST_VERSION: u32 = 1;
+/// The protocol version that brought delegations.
+pub const DELEGATION_VERSION: u32 = 2;

@@ -12,6 +12,12 @@ pub const HEAD: usize = 32 * 1024;
 pub const LINE: usize = 8 * 1024 * 1024;
 /// How far a request's timestamp may lie from the server's clock, either way.
 pub const FRESHNESS: Duration = Duration::from_secs(60);
+/// How long a delegation lasts if nobody says otherwise.
+pub const DELEGATION_USUAL: Duration = Duration::from_secs(15 * 60);
+/// How long a delegation may last.
+pub const DELEGATION_LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
+/// How many servers one delegation may be for.
+pub const DELEGATION_AUDIENCES: usize = 64;
 /// How long a changing command's id is remembered.
 pub const COMMAND_ID_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many hashes one `app.missing` may ask for.

@@ -62,6 +62,12 @@ pub struct Client {
     epoch: Option<Epoch>,
     /// Whether the server has claimed the pinned identity by `hello`.
     greeted: bool,
+    /// The newest protocol version that both know.
+    version: Option<u32>,
+    /// What is remembered of the server's version has proved wrong.
+    version_unsure: bool,
+    /// Why the keys that were passed over could not be used.
+    unusable: Option<String>,
     clock: Clock,
     /// The server's clock minus ours, once a signed reply told that they differ too much.
     clock_offset_ms: i64,
@@ -101,6 +107,9 @@ impl Client {
             connection: Some(connection),
             epoch: None,
             greeted: false,
+            version: None,
+            version_unsure: false,
+            unusable: None,
             clock: Arc::new(random::system_clock),
             clock_offset_ms: 0,
             head: None,
@@ -192,8 +201,10 @@ impl Client {
 }
 
 fn outgoing<C: Call>(id: &CommandId, params: C) -> Outgoing {
-    let request = Request { v: allod_proto::VERSION, id: id.clone(), command: params.into_command() };
-    Outgoing::command(RPC_PATH.to_owned(), request.to_body().into(), C::NAME)
+    // The version is put in when it is known which one the server speaks.
+    let request =
+        Request { v: allod_proto::OLDEST_VERSION, id: id.clone(), command: params.into_command() };
+    Outgoing::command(RPC_PATH.to_owned(), request)
 }
 
 fn result_of<T: DeserializeOwned>(body: &exchange::Body) -> Result<T, ClientError> {

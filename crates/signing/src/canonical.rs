@@ -1,6 +1,7 @@
 //! Exactly the bytes that are signed: lines that each end in a newline, the namespace first. No field can hold a
 //! newline, so different fields are different bytes.
 
+use crate::delegation::Delegation;
 use allod_proto::{
     Digest, Epoch, Fingerprint, Nonce, Timestamp,
     headers::{FRAME_NAMESPACE, MANAGEMENT_NAMESPACE, REPLY_NAMESPACE},
@@ -77,6 +78,23 @@ impl RequestFields<'_> {
             "{MANAGEMENT_NAMESPACE}\n{audience}\n{epoch}\n{method}\n{path}\n{timestamp}\n{nonce}\n{body}\n"
         )
         .into_bytes()
+    }
+
+    /// The bytes to sign under a delegation: a ninth line has the digest of the delegation's header.
+    #[must_use]
+    pub fn delegated_bytes(&self, delegation: &Digest) -> Vec<u8> {
+        let mut bytes = self.bytes();
+        bytes.extend_from_slice(format!("{delegation}\n").as_bytes());
+        bytes
+    }
+
+    /// Whichever of the two it is.
+    #[must_use]
+    pub fn bytes_under(&self, delegation: Option<&Delegation>) -> Vec<u8> {
+        match delegation {
+            None => self.bytes(),
+            Some(delegation) => self.delegated_bytes(&delegation.digest()),
+        }
     }
 }
 

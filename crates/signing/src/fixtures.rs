@@ -1,10 +1,12 @@
 //! Keys, requests and hand-made signatures that the unit tests share.
 
 use crate::{
-    EnrolledKeys, KeySigner, Refusal, RequestFields, RequestHead, Revoked, Route, Signer, Trust, Verified,
+    DelegatedSigner, EnrolledKeys, KeySigner, Refusal, RequestFields, RequestHead, Revoked, Route, Signer, Terms, Trust, Verified,
     sign_request, signature::blob, sshsig, verify, wire::put_string,
 };
-use allod_proto::{Digest, Epoch, Fingerprint, Nonce, Timestamp};
+use allod_proto::{
+    Digest, Epoch, Fingerprint, Nonce, Role, Timestamp, limits::DELEGATION_USUAL,
+};
 use sha2::{Digest as _, Sha256};
 
 /// A time in 2026.
@@ -43,6 +45,17 @@ pub(crate) fn head(signer: &dyn Signer) -> RequestHead {
         body: &body,
     };
     sign_request(signer, &fields).unwrap()
+}
+
+/// What a key says that lets the key of `fresh` sign at the server of these tests for a quarter of an hour.
+pub(crate) fn terms(fresh: u8, role: Role, issued_at: Timestamp) -> Terms {
+    let span = (issued_at, issued_at.plus(DELEGATION_USUAL));
+    Terms::new(key(fresh).public_key().clone(), [server(), key(88).fingerprint()], role, span).unwrap()
+}
+
+/// A head signed by the fresh key of seed 9, to which `parent` delegates by these terms.
+pub(crate) fn delegated(parent: &dyn Signer, terms: &Terms) -> RequestHead {
+    head(&DelegatedSigner::new(key(9), terms.clone().sign(parent).unwrap()).unwrap())
 }
 
 /// Verifies `head` at the server of these tests, coming from 100.64.0.7.

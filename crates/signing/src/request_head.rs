@@ -1,11 +1,8 @@
 //! The signed head of a request: what its headers say, read once and strictly, before a byte of the body.
 
-use crate::sshsig;
+use crate::{delegation::Delegation, sshsig};
 use allod_proto::{Digest, Epoch, Fingerprint, Nonce, Timestamp, headers};
 use serde::{Deserialize, Serialize};
-
-/// The header of a delegation. Not understood yet, so a request that has one is refused.
-pub const DELEGATION: &str = "x-allod-delegation";
 
 /// Everything that a request's headers say about who signed it, for what, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +21,9 @@ pub struct RequestHead {
     /// The SSHSIG; in JSON as in its header, in base64.
     #[serde(with = "base64_text")]
     pub signature: Vec<u8>,
+    /// What the signing key signs under, when it signs in another's name; in JSON as in its header.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "delegation_text")]
+    pub delegation: Option<Delegation>,
 }
 
 /// Why headers are not those of a signed request.
@@ -38,9 +38,6 @@ pub enum HeadError {
     /// A header's value has not its form.
     #[error("the header {0} is malformed")]
     Malformed(&'static str),
-    /// The request carries a delegation.
-    #[error("delegations are not accepted by this version")]
-    Delegation,
 }
 
 impl RequestHead {
@@ -50,12 +47,10 @@ impl RequestHead {
     /// # Errors
     /// [`HeadError`] naming the header.
     pub fn parse<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, HeadError> {
-        if get(DELEGATION).is_some() {
-            return Err(HeadError::Delegation);
-        }
         let text = |name: &'static str| get(name).ok_or(HeadError::Missing(name));
         let signature = sshsig::from_base64(text(headers::SIGNATURE)?)
             .map_err(|_| HeadError::Malformed(headers::SIGNATURE))?;
+        let delegation = get(headers::DELEGATION).map(Delegation::parse).transpose();
         Ok(Self {
             fingerprint: word(headers::KEY_FINGERPRINT, text)?,
             timestamp: parse_timestamp(text(headers::TIMESTAMP)?)
@@ -64,6 +59,7 @@ impl RequestHead {
             epoch: word(headers::EPOCH, text)?,
             body: word(headers::CONTENT_SHA256, text)?,
             signature,
+            delegation: delegation.map_err(|_| HeadError::Malformed(headers::DELEGATION))?,
         })
     }
 
@@ -83,14 +79,16 @@ impl RequestHead {
     /// The headers that say this.
     #[must_use]
     pub fn headers(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut all = vec![
             (headers::KEY_FINGERPRINT, self.fingerprint.to_string()),
             (headers::TIMESTAMP, self.timestamp.to_string()),
             (headers::NONCE, self.nonce.to_string()),
             (headers::EPOCH, self.epoch.to_string()),
             (headers::CONTENT_SHA256, self.body.to_string()),
             (headers::SIGNATURE, sshsig::to_base64(&self.signature)),
-        ]
+        ];
+        all.extend(self.delegation.as_ref().map(|it| (headers::DELEGATION, it.to_header())));
+        all
     }
 }
 
@@ -101,7 +99,7 @@ const NAMES: [&str; 7] = [
     headers::EPOCH,
     headers::CONTENT_SHA256,
     headers::SIGNATURE,
-    DELEGATION,
+    headers::DELEGATION,
 ];
 
 fn word<'a, T: std::str::FromStr>(
@@ -127,6 +125,24 @@ mod base64_text {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
         sshsig::from_base64(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+mod delegation_text {
+    use crate::delegation::Delegation;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::ref_option, reason = "the signature that serde calls")]
+    pub(super) fn serialize<S: Serializer>(delegation: &Option<Delegation>, to: S) -> Result<S::Ok, S::Error> {
+        match delegation {
+            Some(delegation) => to.serialize_some(&delegation.to_header()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Delegation>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| Delegation::parse(&text)).transpose().map_err(D::Error::custom)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Whatever can sign: a key in memory, an agent, a hardware key.
 
-use crate::{canonical::RequestFields, public_key::PublicKey, request_head::RequestHead};
+use crate::{
+    canonical::RequestFields, delegation::Delegation, public_key::PublicKey, request_head::RequestHead,
+};
 use allod_proto::{Fingerprint, headers::MANAGEMENT_NAMESPACE};
 
 /// Signs in the name of one key.
@@ -13,6 +15,11 @@ pub trait Signer: Send + Sync {
     /// # Errors
     /// [`SignError`] when the key can't be used.
     fn sign(&self, namespace: &str, message: &[u8]) -> Result<Vec<u8>, SignError>;
+
+    /// What the key signs under, if it signs requests in another's name.
+    fn delegation(&self) -> Option<&Delegation> {
+        None
+    }
 
     /// The fingerprint of [`Signer::public_key`].
     fn fingerprint(&self) -> Fingerprint {
@@ -39,7 +46,8 @@ pub enum SignError {
 /// # Errors
 /// [`SignError`] when the key can't be used.
 pub fn sign_request(signer: &dyn Signer, fields: &RequestFields<'_>) -> Result<RequestHead, SignError> {
-    let signature = signer.sign(MANAGEMENT_NAMESPACE, &fields.bytes())?;
+    let delegation = signer.delegation();
+    let signature = signer.sign(MANAGEMENT_NAMESPACE, &fields.bytes_under(delegation))?;
     Ok(RequestHead {
         fingerprint: signer.fingerprint(),
         timestamp: fields.timestamp,
@@ -47,5 +55,6 @@ pub fn sign_request(signer: &dyn Signer, fields: &RequestFields<'_>) -> Result<R
         epoch: fields.epoch.clone(),
         body: *fields.body,
         signature,
+        delegation: delegation.cloned(),
     })
 }

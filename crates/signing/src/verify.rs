@@ -4,6 +4,7 @@
 use crate::{
     canonical::{RequestFields, Route},
     certificate::{self, Certificate},
+    delegation::Delegation,
     enrolled::{EnrolledKey, EnrolledKeys},
     grant::Grant,
     public_key::PublicKey,
@@ -12,7 +13,11 @@ use crate::{
     sshsig::SshSig,
     wire::WireError,
 };
-use allod_proto::{Digest, Epoch, Fingerprint, Nonce, Timestamp, headers::MANAGEMENT_NAMESPACE};
+use allod_proto::{
+    Digest, Epoch, Fingerprint, Nonce, Role, Timestamp,
+    headers::{DELEGATION_NAMESPACE, MANAGEMENT_NAMESPACE},
+    limits::FRESHNESS,
+};
 use std::net::IpAddr;
 
 /// Why a signature or its signer is not accepted. For the log: the wire says one sentence for all, because a stranger
@@ -52,6 +57,9 @@ pub enum Refusal {
     /// The certificate is not accepted.
     #[error("the certificate is not accepted: {0}")]
     Certificate(&'static str),
+    /// The delegation is not accepted.
+    #[error("the delegation is not accepted: {0}")]
+    Delegation(&'static str),
     /// What authorised an open stream is not what is enrolled now.
     #[error("what the key may do has changed")]
     Changed,
@@ -81,9 +89,18 @@ pub struct Authority {
     pub fingerprint: Fingerprint,
     /// The certificate's serial.
     pub serial: u64,
-    /// The CA's line grants this much, before the certificate's own expiry.
-    line_grant: Grant,
     principals: Vec<String>,
+}
+
+/// The fresh key that signed in another's name, and how far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegate {
+    /// The key that signed the request.
+    pub fingerprint: Fingerprint,
+    /// The delegation's ceiling.
+    pub role: Role,
+    /// The delegation's end.
+    pub expires_at: Timestamp,
 }
 
 /// A request whose signature held, and what its signer may do at most. Only [`verify`] makes one.
@@ -92,7 +109,10 @@ pub struct Verified {
     key: PublicKey,
     name: String,
     grant: Grant,
+    /// What the line grants, before the certificate's or delegation's own narrowing.
+    line_grant: Grant,
     authority: Option<Authority>,
+    delegate: Option<Delegate>,
     timestamp: Timestamp,
     nonce: Nonce,
     epoch: Epoch,
@@ -100,7 +120,8 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// The key that signed; of a certificate, its key.
+    /// The key that signed; of a certificate, its key; under a delegation, the key that delegated. Whatever is counted
+    /// or remembered for a caller is so by this one: fresh keys must not multiply it.
     #[must_use]
     pub fn fingerprint(&self) -> &Fingerprint {
         self.key.fingerprint()
@@ -116,6 +137,12 @@ impl Verified {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Which key signed in the name of [`Verified::fingerprint`], if it did not sign itself.
+    #[must_use]
+    pub fn delegate(&self) -> Option<&Delegate> {
+        self.delegate.as_ref()
     }
 
     /// Who vouched for the key, if a certificate did.
@@ -148,11 +175,20 @@ impl Verified {
         &self.body
     }
 
-    /// The key that signed, as OpenSSH writes it, without comment.
+    /// The key of [`Verified::fingerprint`], as OpenSSH writes it, without comment.
     #[must_use]
     pub fn public_key_text(&self) -> String {
         self.key.to_openssh()
     }
+}
+
+/// A claim to have signed something.
+struct Claim<'a> {
+    /// The key that is said to have signed.
+    key: &'a Fingerprint,
+    sshsig: &'a SshSig<'a>,
+    namespace: &'static str,
+    message: &'a [u8],
 }
 
 /// Whose signature it is, before anything but the signature was checked.
@@ -160,7 +196,9 @@ struct Standing {
     key: PublicKey,
     name: String,
     grant: Grant,
+    line_grant: Grant,
     certificate: Option<(Certificate, Authority)>,
+    delegate: Option<Delegate>,
 }
 
 /// Checks a request's signature and its signer's standing. Needs no body; the caller compares [`Verified::body`] with
@@ -176,24 +214,21 @@ pub fn verify(
     source: Option<IpAddr>,
     now: Timestamp,
 ) -> Result<Verified, Refusal> {
-    let message = RequestFields {
+    let fields = RequestFields {
         audience: trust.audience,
         epoch: &head.epoch,
         route,
         timestamp: head.timestamp,
         nonce: &head.nonce,
         body: &head.body,
-    }
-    .bytes();
-    let sshsig = SshSig::parse(&head.signature)?;
-    let standing = if certificate::is_certificate(sshsig.key) {
-        vouched(head, &sshsig, &message, trust.enrolled)?
-    } else {
-        enrolled(head, &sshsig, &message, trust.enrolled)?
     };
-    let Standing { key, name, grant, certificate } = standing;
+    let standing = match &head.delegation {
+        None => signed(head, &fields, trust.enrolled)?,
+        Some(delegation) => delegated(head, delegation, &fields, trust, now)?,
+    };
+    let Standing { key, name, grant, line_grant, certificate, delegate } = standing;
     let authority = certificate.as_ref().map(|(_, authority)| authority);
-    check_standing(key.fingerprint(), &grant, authority, trust.revoked, now)?;
+    check_standing(key.fingerprint(), &grant, authority, delegate.as_ref(), trust.revoked, now)?;
     if let Some((certificate, _)) = &certificate {
         certificate.check_time(now)?;
         certificate.check_source(source)?;
@@ -205,7 +240,9 @@ pub fn verify(
         key,
         name,
         grant,
+        line_grant,
         authority: certificate.map(|(_, authority)| authority),
+        delegate,
         timestamp: head.timestamp,
         nonce: head.nonce.clone(),
         epoch: head.epoch.clone(),
@@ -213,35 +250,94 @@ pub fn verify(
     })
 }
 
-/// A key that has a line of its own.
-fn enrolled(
+/// A request that its caller's own key signed.
+fn signed(
     head: &RequestHead,
-    sshsig: &SshSig<'_>,
-    message: &[u8],
-    enrolled: &EnrolledKeys,
+    fields: &RequestFields<'_>,
+    keys: &EnrolledKeys,
 ) -> Result<Standing, Refusal> {
-    let entry = enrolled.find(&head.fingerprint).ok_or(Refusal::UnknownKey)?;
-    if entry.public().blob() != sshsig.key {
+    let (sshsig, message) = (SshSig::parse(&head.signature)?, fields.bytes());
+    let claim = Claim {
+        key: &head.fingerprint,
+        sshsig: &sshsig,
+        namespace: MANAGEMENT_NAMESPACE,
+        message: &message,
+    };
+    standing(&claim, keys)
+}
+
+/// A request that a fresh key signed under the delegation of a caller's own key. A delegated key is enrolled nowhere
+/// and vouched for by no CA, so what it delegates is worth nothing.
+fn delegated(
+    head: &RequestHead,
+    delegation: &Delegation,
+    fields: &RequestFields<'_>,
+    trust: Trust<'_>,
+    now: Timestamp,
+) -> Result<Standing, Refusal> {
+    let terms = delegation.terms();
+    if !terms.is_for(trust.audience) {
+        return Err(Refusal::Delegation("it is for other servers"));
+    }
+    let request = SshSig::parse(&head.signature)?;
+    if request.key != terms.key().blob() || head.fingerprint != *terms.key().fingerprint() {
         return Err(Refusal::OtherKey);
     }
-    sshsig.check(entry.public(), MANAGEMENT_NAMESPACE, message)?;
+    request.check(terms.key(), MANAGEMENT_NAMESPACE, &fields.delegated_bytes(&delegation.digest()))?;
+    let sshsig = SshSig::parse(delegation.signature())?;
+    let (key, message) = (signing_key(&sshsig)?, terms.bytes());
+    let claim = Claim { key: &key, sshsig: &sshsig, namespace: DELEGATION_NAMESPACE, message: &message };
+    let parent = standing(&claim, trust.enrolled)?;
+    if terms.issued_at() > now.plus(FRESHNESS) {
+        return Err(Refusal::Delegation("it was issued in the future"));
+    }
+    let delegate = Delegate {
+        fingerprint: head.fingerprint.clone(),
+        role: terms.role(),
+        expires_at: terms.expires_at(),
+    };
+    let grant = Grant {
+        role: parent.grant.role.min(terms.role()),
+        expires: earlier(parent.grant.expires, Some(terms.expires_at())),
+        ..parent.grant
+    };
+    Ok(Standing { grant, delegate: Some(delegate), ..parent })
+}
+
+/// The key that an SSHSIG names; of a certificate, its key.
+fn signing_key(sshsig: &SshSig<'_>) -> Result<Fingerprint, Refusal> {
+    if certificate::is_certificate(sshsig.key) {
+        return Ok(Certificate::from_blob(sshsig.key)?.key().fingerprint().clone());
+    }
+    let key = PublicKey::from_blob(sshsig.key).map_err(|_| Refusal::Algorithm)?;
+    Ok(key.fingerprint().clone())
+}
+
+fn standing(claim: &Claim<'_>, keys: &EnrolledKeys) -> Result<Standing, Refusal> {
+    if certificate::is_certificate(claim.sshsig.key) { vouched(claim, keys) } else { enrolled(claim, keys) }
+}
+
+/// A key that has a line of its own.
+fn enrolled(claim: &Claim<'_>, enrolled: &EnrolledKeys) -> Result<Standing, Refusal> {
+    let entry = enrolled.find(claim.key).ok_or(Refusal::UnknownKey)?;
+    if entry.public().blob() != claim.sshsig.key {
+        return Err(Refusal::OtherKey);
+    }
+    claim.sshsig.check(entry.public(), claim.namespace, claim.message)?;
     Ok(Standing {
         key: entry.public().clone(),
         name: entry.name().to_owned(),
         grant: entry.grant().clone(),
+        line_grant: entry.grant().clone(),
         certificate: None,
+        delegate: None,
     })
 }
 
 /// A key that an enrolled CA vouches for.
-fn vouched(
-    head: &RequestHead,
-    sshsig: &SshSig<'_>,
-    message: &[u8],
-    enrolled: &EnrolledKeys,
-) -> Result<Standing, Refusal> {
-    let certificate = Certificate::from_blob(sshsig.key)?;
-    if *certificate.key().fingerprint() != head.fingerprint {
+fn vouched(claim: &Claim<'_>, enrolled: &EnrolledKeys) -> Result<Standing, Refusal> {
+    let certificate = Certificate::from_blob(claim.sshsig.key)?;
+    if certificate.key().fingerprint() != claim.key {
         return Err(Refusal::OtherKey);
     }
     let authority = certificate.authority().fingerprint();
@@ -249,17 +345,16 @@ fn vouched(
         return Err(Refusal::UnknownKey);
     }
     certificate.check_signature()?;
-    sshsig.check(certificate.key(), MANAGEMENT_NAMESPACE, message)?;
+    claim.sshsig.check(certificate.key(), claim.namespace, claim.message)?;
     let line = enrolled
         .authorities(authority)
         .find(|line| shares_principal(line, certificate.principals()))
         .ok_or(Refusal::Certificate("none of its principals is on the CA's line"))?;
-    let grant =
-        Grant { expires: earlier(line.grant().expires, certificate.expires()), ..line.grant().clone() };
+    let line_grant = line.grant().clone();
+    let grant = Grant { expires: earlier(line_grant.expires, certificate.expires()), ..line_grant.clone() };
     let authority = Authority {
         fingerprint: authority.clone(),
         serial: certificate.serial(),
-        line_grant: line.grant().clone(),
         principals: certificate.principals().to_vec(),
     };
     let name = match certificate.key_id() {
@@ -267,7 +362,8 @@ fn vouched(
         key_id => key_id,
     };
     let (key, name) = (certificate.key().clone(), name.to_owned());
-    Ok(Standing { key, name, grant, certificate: Some((certificate, authority)) })
+    let certificate = Some((certificate, authority));
+    Ok(Standing { key, name, grant, line_grant, certificate, delegate: None })
 }
 
 fn shares_principal(line: &EnrolledKey, principals: &[String]) -> bool {
@@ -282,13 +378,15 @@ fn check_standing(
     key: &Fingerprint,
     grant: &Grant,
     authority: Option<&Authority>,
+    delegate: Option<&Delegate>,
     revoked: &Revoked,
     now: Timestamp,
 ) -> Result<(), Refusal> {
     let vouching_revoked = authority.is_some_and(|authority| {
         revoked.has(&authority.fingerprint) || revoked.has_serial(&authority.fingerprint, authority.serial)
     });
-    if revoked.has(key) || vouching_revoked {
+    let delegate_revoked = delegate.is_some_and(|delegate| revoked.has(&delegate.fingerprint));
+    if revoked.has(key) || vouching_revoked || delegate_revoked {
         return Err(Refusal::Revoked);
     }
     if grant.is_expired(now) { Err(Refusal::Expired) } else { Ok(()) }
@@ -301,17 +399,18 @@ fn check_standing(
 /// [`Refusal`] when it would not; the stream must end.
 pub fn still_holds(verified: &Verified, trust: Trust<'_>, now: Timestamp) -> Result<(), Refusal> {
     let authority = verified.authority();
-    check_standing(verified.fingerprint(), verified.grant(), authority, trust.revoked, now)?;
-    let (entry, granted) = match authority {
-        None => (trust.enrolled.find(verified.fingerprint()), verified.grant()),
+    let delegate = verified.delegate();
+    check_standing(verified.fingerprint(), verified.grant(), authority, delegate, trust.revoked, now)?;
+    let entry = match authority {
+        None => trust.enrolled.find(verified.fingerprint()),
         Some(authority) => {
             let mut lines = trust.enrolled.authorities(&authority.fingerprint);
-            (lines.find(|line| shares_principal(line, &authority.principals)), &authority.line_grant)
+            lines.find(|line| shares_principal(line, &authority.principals))
         }
     };
     match entry {
         None => Err(Refusal::UnknownKey),
-        Some(entry) if entry.grant() != granted => Err(Refusal::Changed),
+        Some(entry) if *entry.grant() != verified.line_grant => Err(Refusal::Changed),
         Some(_) => Ok(()),
     }
 }

@@ -225,7 +225,7 @@ async fn what_is_too_large_or_goes_nowhere_is_refused() {
     }
     let nonsense = Draft { body: b"{\"v\":1}".to_vec(), ..look(&world).await }.sign(&owner).send(at).await;
     assert_eq!((nonsense.answer.status, nonsense.code()), (400, "malformed"), "{nonsense:?}");
-    let newer = String::from_utf8(body_of(ServerStatus {})).unwrap().replace("\"v\":1", "\"v\":99");
+    let newer = String::from_utf8(body_of(ServerStatus {})).unwrap().replace("\"v\":2", "\"v\":99");
     let newer = Draft { body: newer.into_bytes(), ..look(&world).await }.sign(&owner).send(at).await;
     assert_eq!((newer.answer.status, newer.code()), (426, "version"), "{newer:?}");
 }

@@ -8,7 +8,7 @@ use crate::{
     world::fresh_folder,
 };
 use allod_proto::{
-    AppRef, Digest, Epoch, FaultCode, Fingerprint, OperationId, ReleaseId, Timestamp, UnitName,
+    AppRef, Digest, Epoch, FaultCode, Fingerprint, OperationId, ReleaseId, Role, Timestamp, UnitName,
     executor::{Action, Answer, Ask, Attached, Begun, Done, Goal, Observation, SignedCall},
     manifest::{EntryKind, FORMAT, Manifest, ManifestEntry, ManifestIndex},
     messages::{
@@ -19,7 +19,7 @@ use allod_proto::{
     operation::OperationState,
     spec::{AppSpec, HealthSpec, ProcessSpec, ResourceSpec, UnitKind, UnitSpec},
 };
-use allod_signing::{KeySigner, PublicKey};
+use allod_signing::{DelegatedSigner, KeySigner, PublicKey, Signer as _, Terms};
 use rustix::process::Signal;
 use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
 use tokio::{
@@ -263,6 +263,48 @@ fn enrol_eve() -> KeysAdd {
 }
 
 #[tokio::test]
+async fn a_delegation_is_verified_again_before_anything_is_changed() {
+    let mut taken = Taken::start().await;
+    let before = taken.enrolled();
+    let (minute, identity) = (std::time::Duration::from_secs(60), taken.identity.clone());
+    let (owner, usual) = (KeySigner::generate([1; 32], "ana"), (now(), now().plus(15 * minute)));
+    let delegated = |by: &KeySigner, server: &Fingerprint, role, span| {
+        let terms = Terms::new(eve().public_key().clone(), [server.clone()], role, span).unwrap();
+        DelegatedSigner::new(eve(), terms.sign(by).unwrap()).unwrap()
+    };
+    let ended = (now().minus(2 * minute), now().minus(minute));
+    let later = (now().plus(2 * minute), now().plus(3 * minute));
+    for (why, signer) in [
+        ("ended", delegated(&owner, &identity, Role::Owner, ended)),
+        ("from the future", delegated(&owner, &identity, Role::Owner, later)),
+        ("by a stranger", delegated(&eve(), &identity, Role::Owner, usual)),
+        ("for another server", delegated(&owner, &eve_server(), Role::Owner, usual)),
+    ] {
+        let call = taken.draft(enrol_eve()).sign(&signer).call();
+        assert_eq!(taken.refused(Action::Perform(call)).await, FaultCode::Refused, "{why}");
+    }
+    let operator = delegated(&owner, &identity, Role::Operator, usual);
+    let call = taken.draft(enrol_eve()).sign(&operator).call();
+    assert_eq!(taken.refused(Action::Perform(call.clone())).await, FaultCode::NotAllowed);
+    // The agent exchanges the delegation for one that says more, or leaves it out.
+    let lifted = delegated(&owner, &identity, Role::Owner, usual);
+    let value = lifted.delegation().unwrap().to_header();
+    let exchanged = call.headers.iter().cloned().map(|(name, old)| {
+        let new = if name == allod_proto::headers::DELEGATION { value.clone() } else { old };
+        (name, new)
+    });
+    let exchanged = SignedCall { headers: exchanged.collect(), ..call.clone() };
+    assert_eq!(taken.refused(Action::Perform(exchanged)).await, FaultCode::Refused);
+    let mut without = call;
+    without.headers.retain(|(name, _)| name != allod_proto::headers::DELEGATION);
+    assert_eq!(taken.refused(Action::Perform(without)).await, FaultCode::Refused);
+    assert_eq!(taken.enrolled(), before);
+    let good = taken.draft(enrol_eve()).sign(&lifted).call();
+    assert!(taken.ask(Action::Perform(good)).await.outcome.is_ok());
+    assert_ne!(taken.enrolled(), before);
+}
+
+#[tokio::test]
 async fn no_change_is_made_without_an_enrolled_callers_own_fresh_signature() {
     let mut taken = Taken::start().await;
     let before = taken.enrolled();
@@ -440,6 +482,7 @@ async fn the_record_can_only_grow() {
     }
     // A lie about what was read is appended as what the agent says of reads, and as nothing else.
     let lie = Observation::Read {
+        delegate: None,
         request: "r".to_owned(),
         key: None,
         name: "ana\n{\"entry\":\"intent\"}".to_owned(),

@@ -13,6 +13,7 @@
 mod app;
 mod cli;
 mod crash;
+mod delegation;
 mod deploy;
 mod door;
 mod executor;

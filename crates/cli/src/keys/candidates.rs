@@ -67,6 +67,8 @@ impl Candidate {
 
 /// The keys to try for one server.
 pub struct Candidates {
+    /// A login comes before the person's own keys.
+    login: Option<Arc<dyn Signer>>,
     rest: VecDeque<Candidate>,
     /// A certified key is tried again as itself: the server may know the key and not the authority.
     plain: Option<Arc<dyn Signer>>,
@@ -102,7 +104,23 @@ impl Candidates {
             None => all_keys(home, &config, agent, wanted.remembered.as_ref(), &mut passed_over),
         };
         let named = wanted.named.is_some();
-        Ok(Self { rest: rest.into(), plain: None, named, passed_over, wanted, known, passphrases, output })
+        Ok(Self {
+            login: None,
+            rest: rest.into(),
+            plain: None,
+            named,
+            passed_over,
+            wanted,
+            known,
+            passphrases,
+            output,
+        })
+    }
+
+    /// The same after a login.
+    #[must_use]
+    pub fn after(self, login: Arc<dyn Signer>) -> Self {
+        Self { login: Some(login), ..self }
     }
 
     /// The keys that would be tried, in order.
@@ -152,6 +170,9 @@ impl Candidates {
 
 impl Keys for Candidates {
     fn next(&mut self) -> Result<Option<Arc<dyn Signer>>, ClientError> {
+        if let Some(login) = self.login.take() {
+            return Ok(Some(login));
+        }
         if let Some(plain) = self.plain.take() {
             return Ok(Some(plain));
         }

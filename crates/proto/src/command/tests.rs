@@ -39,9 +39,25 @@ fn a_message_that_is_not_a_request_is_refused_and_says_what_one_is() {
 
 #[test]
 fn another_protocol_version_is_refused_with_the_range() {
-    let fault = refused(r#"{"v":2,"id":"0123456789abcdef","command":"hello"}"#);
-    assert_eq!(fault.code, FaultCode::Version);
-    assert!(fault.message.contains("1 to 1"));
+    for (v, who) in [(0, "the client is too old"), (crate::VERSION + 1, "this server is too old")] {
+        let fault = refused(&format!(r#"{{"v":{v},"id":"0123456789abcdef","command":"hello"}}"#));
+        assert_eq!(fault.code, FaultCode::Version);
+        assert!(fault.message.contains("1 to 2"), "{fault:?}");
+        assert!(fault.hint.unwrap().contains(who));
+    }
+}
+
+#[test]
+fn what_a_later_version_brought_is_refused_in_an_earlier_one() {
+    let old = Request::parse(br#"{"v":1,"id":"0123456789abcdef","command":"hello"}"#).unwrap();
+    assert_eq!(old.require_version(crate::DELEGATION_VERSION).unwrap_err().code, FaultCode::Version);
+    assert!(Request { v: 2, ..old }.require_version(crate::DELEGATION_VERSION).is_ok());
+}
+
+#[test]
+fn a_reply_has_the_version_of_its_request() {
+    let reply = ReplyBody::of(Some(id()), Ok(Value::Null));
+    assert_eq!((reply.v, reply.in_version(2).v), (1, 2));
 }
 
 #[test]

@@ -130,6 +130,8 @@ pub enum ClientError {
         oldest: u32,
         /// Its newest.
         newest: u32,
+        /// The program it claims to run.
+        version: String,
     },
 }
 
@@ -165,6 +167,13 @@ impl ClientError {
             return fault.clone();
         }
         let fault = Fault::new(self.code(), self.to_string());
+        if let Self::Version { oldest, version, .. } = self {
+            return fault.hint(if *oldest > allod_proto::VERSION {
+                format!("this program is too old for the server: install allod {version} or newer here")
+            } else {
+                format!("the server is too old for this program: upgrade it; it runs allod {version}")
+            });
+        }
         match self.advice() {
             Some(hint) => fault.hint(hint),
             None => fault,
@@ -173,7 +182,7 @@ impl ClientError {
 
     fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::Fault(_) => None,
+            Self::Fault(_) | Self::Version { .. } => None,
             Self::Unreachable { .. } => Some(
                 "is the mesh up on both machines, and the agent running there? `allod doctor` looks at each",
             ),
@@ -207,7 +216,6 @@ impl ClientError {
                 Some("`allod servers trust NAME` shows both keys, if it was reinstalled")
             }
             Self::CutOff { .. } => Some("what was shown before is verified; the rest is missing"),
-            Self::Version { .. } => Some("upgrade the older of client and server"),
         }
     }
 }

@@ -9,13 +9,13 @@ use super::{
     trust::{self, Believed, ReplyHead},
 };
 use allod_proto::{
-    CommandName, Digest, Epoch, Fault, FaultCode, Kind, Nonce, Timestamp, command::ReplyBody,
-    messages::server::Hello,
+    DELEGATION_VERSION, Digest, Epoch, Fault, FaultCode, Kind, Nonce, OLDEST_VERSION, Request, Timestamp,
+    VERSION, command::ReplyBody, messages::server::Hello,
 };
 use allod_signing::{RequestFields, RequestHead, Route, Signer, sign_request};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper::{Response, StatusCode, body::Incoming};
 use std::{sync::Arc, time::Duration};
 
 /// The body of an answer.
@@ -33,26 +33,48 @@ pub(super) struct Outgoing {
     method: &'static str,
     path: String,
     content_type: &'static str,
-    body: Bytes,
-    digest: Digest,
+    content: Content,
     deadline: Duration,
     streams: bool,
 }
 
+enum Content {
+    Command(Request),
+    Chunk(Bytes, Digest),
+}
+
+/// The bytes that are sent, and their digest.
+struct Sent {
+    body: Bytes,
+    digest: Digest,
+}
+
 impl Outgoing {
-    pub(super) fn command(path: String, body: Bytes, name: CommandName) -> Self {
-        let digest = Digest::of(&body);
-        let (deadline, streams) = match name.kind() {
+    pub(super) fn command(path: String, request: Request) -> Self {
+        let (deadline, streams) = match request.command.name().kind() {
             Kind::Probe | Kind::Read => (ANSWER, false),
             Kind::Stream => (ANSWER, true),
             Kind::Change => (LONG_ANSWER, false),
         };
-        Self { method: "POST", path, content_type: "application/json", body, digest, deadline, streams }
+        let content = Content::Command(request);
+        Self { method: "POST", path, content_type: "application/json", content, deadline, streams }
     }
 
     pub(super) fn chunk(path: String, body: Bytes, digest: Digest) -> Self {
         let (method, content_type) = ("PUT", "application/octet-stream");
-        Self { method, path, content_type, body, digest, deadline: LONG_ANSWER, streams: false }
+        let content = Content::Chunk(body, digest);
+        Self { method, path, content_type, content, deadline: LONG_ANSWER, streams: false }
+    }
+
+    /// In this version of the protocol.
+    fn in_version(&self, v: u32) -> Sent {
+        match &self.content {
+            Content::Chunk(body, digest) => Sent { body: body.clone(), digest: *digest },
+            Content::Command(request) => {
+                let body = Bytes::from(Request { v, ..request.clone() }.to_body());
+                Sent { digest: Digest::of(&body), body }
+            }
+        }
     }
 }
 
@@ -83,6 +105,7 @@ impl Answer {
 struct Amends {
     epoch: bool,
     clock: bool,
+    version: bool,
     lost: usize,
 }
 
@@ -99,7 +122,7 @@ impl Client {
                     self.prove();
                     return Ok(answer);
                 }
-                Err(ClientError::Unsigned { status: 401, .. }) if !self.proven => {
+                Err(ClientError::Unsigned { status: 401, .. }) if self.may_try_others() => {
                     // Another server at the address refuses every key: say that rather than try them all.
                     self.greet().await?;
                     self.next_key(false)?;
@@ -108,6 +131,11 @@ impl Client {
                 Err(error) => self.wait_to_try_again(error, &mut amends).await?,
             }
         }
+    }
+
+    /// A delegation may end while it is in use; the keys behind it may not.
+    fn may_try_others(&self) -> bool {
+        !self.proven || self.signer.as_ref().is_some_and(|signer| signer.delegation().is_some())
     }
 
     /// Sets right what a signed refusal names, or gives it to the caller.
@@ -119,7 +147,11 @@ impl Client {
                 amends.clock = true;
                 self.set_clock(server);
             }
-            (FaultCode::Refused, _) if !self.proven => self.next_key(true)?,
+            (FaultCode::Version, _) if !amends.version => {
+                amends.version = true;
+                (self.version, self.version_unsure, self.greeted) = (None, true, false);
+            }
+            (FaultCode::Refused, _) if self.may_try_others() => self.next_key(true)?,
             (FaultCode::Refused, _) => return Err(ClientError::Fault(fault)),
             _ => {
                 self.prove();
@@ -170,7 +202,8 @@ impl Client {
             return;
         }
         self.proven = true;
-        if let Some(signer) = &self.signer {
+        // What is remembered is for another day; a delegation is not.
+        if let Some(signer) = self.signer.as_ref().filter(|signer| signer.delegation().is_none()) {
             self.keys.accepted(&signer.fingerprint());
         }
     }
@@ -179,17 +212,34 @@ impl Client {
         if let Some(refused) = self.signer.take() {
             self.tried.push(refused.fingerprint());
         }
-        self.signer = match self.keys.next() {
+        self.proven = false;
+        self.signer = match self.usable_key() {
             Err(ClientError::NoKey(_)) if !self.tried.is_empty() => None,
             next => next?,
         };
         match (&self.signer, self.tried.is_empty()) {
             (Some(_), _) => Ok(()),
-            (None, true) => Err(ClientError::NoKey(String::new())),
+            (None, true) => Err(ClientError::NoKey(self.unusable.clone().unwrap_or_default())),
             (None, false) => {
                 let (what, tried) = (self.peer.name.clone(), self.tried.clone());
                 Err(ClientError::NoKeyAccepted { what, tried, signed })
             }
+        }
+    }
+
+    /// The next key; one that signs under a delegation is for servers that know these.
+    fn usable_key(&mut self) -> Result<Option<Arc<dyn Signer>>, ClientError> {
+        loop {
+            let next = self.keys.next()?;
+            let delegated = next.as_ref().is_some_and(|signer| signer.delegation().is_some());
+            if !delegated || self.version.is_none_or(|version| version >= DELEGATION_VERSION) {
+                return Ok(next);
+            }
+            let server = self.peer.name.clone();
+            self.unusable = Some(format!(
+                "{server} speaks protocol version {OLDEST_VERSION}, which knows no delegations"
+            ));
+            self.memory.notice(Notice::NoDelegations { server });
         }
     }
 
@@ -215,10 +265,11 @@ impl Client {
 
     async fn try_once(&mut self, outgoing: &Outgoing) -> Result<Answer, ClientError> {
         let epoch = self.current_epoch().await?;
+        let sent = outgoing.in_version(self.current_version().await?);
         let nonce = random::nonce()?;
         let known = self.memory.head(&self.peer.identity);
-        let head = self.sign(outgoing, &epoch, &nonce).await?;
-        let request = build(&self.peer.address.to_string(), outgoing, &head)?;
+        let head = self.sign(outgoing, &sent, &epoch, &nonce).await?;
+        let request = build(&self.peer.address.to_string(), outgoing, sent, &head)?;
         let mut connection = self.take_connection().await?;
         let response = connection.send(request, outgoing.deadline).await?;
         let (answer, believed) = self.read(&connection, response, outgoing, nonce).await?;
@@ -268,6 +319,19 @@ impl Client {
         }
     }
 
+    /// The newest version that both know.
+    async fn current_version(&mut self) -> Result<u32, ClientError> {
+        if let Some(version) = self.version {
+            return Ok(version);
+        }
+        let remembered = self.memory.newest(&self.peer.identity).filter(|_| !self.version_unsure);
+        match remembered {
+            Some(newest) => self.version = Some(newest.min(VERSION)),
+            None => drop(self.greet().await?),
+        }
+        Ok(self.version.unwrap_or(OLDEST_VERSION))
+    }
+
     /// Asks who is there, once; another identity ends everything. What it says is a claim.
     async fn greet(&mut self) -> Result<Option<Epoch>, ClientError> {
         if self.greeted {
@@ -285,6 +349,8 @@ impl Client {
             });
         }
         self.greeted = true;
+        self.version = Some(hello.newest.min(VERSION));
+        self.memory.greeted(&self.peer.identity, &hello.epoch, hello.newest);
         let known = self.epoch.is_some() || self.memory.epoch(&self.peer.identity).is_some();
         if !known {
             self.epoch = Some(hello.epoch);
@@ -302,6 +368,7 @@ impl Client {
     async fn sign(
         &mut self,
         outgoing: &Outgoing,
+        sent: &Sent,
         epoch: &Epoch,
         nonce: &Nonce,
     ) -> Result<RequestHead, ClientError> {
@@ -312,7 +379,7 @@ impl Client {
         let key = signer.fingerprint().to_string();
         let (audience, epoch, nonce) = (self.peer.identity.clone(), epoch.clone(), nonce.clone());
         let (method, path) = (outgoing.method, outgoing.path.clone());
-        let (timestamp, body) = (self.now(), outgoing.digest);
+        let (timestamp, body) = (self.now(), sent.digest);
         // An agent may wait for a finger on its key: nothing else on this thread is to wait with it.
         let signing = tokio::task::spawn_blocking(move || {
             let route = Route::new(method, &path).map_err(|why| why.to_string())?;
@@ -332,8 +399,13 @@ impl Client {
     }
 }
 
-fn build(host: &str, outgoing: &Outgoing, head: &RequestHead) -> Result<Request<Full<Bytes>>, ClientError> {
-    let mut request = Request::builder()
+fn build(
+    host: &str,
+    outgoing: &Outgoing,
+    sent: Sent,
+    head: &RequestHead,
+) -> Result<hyper::Request<Full<Bytes>>, ClientError> {
+    let mut request = hyper::Request::builder()
         .method(outgoing.method)
         .uri(&outgoing.path)
         .header(hyper::header::HOST, host)
@@ -342,6 +414,6 @@ fn build(host: &str, outgoing: &Outgoing, head: &RequestHead) -> Result<Request<
         request = request.header(name, value);
     }
     request
-        .body(Full::new(outgoing.body.clone()))
+        .body(Full::new(sent.body))
         .map_err(|error| ClientError::Sign { key: head.fingerprint.to_string(), why: error.to_string() })
 }

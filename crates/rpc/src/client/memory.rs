@@ -32,6 +32,11 @@ pub enum Notice {
         /// Why.
         why: String,
     },
+    /// The server is too old for what this key signs under, and the next key is tried.
+    NoDelegations {
+        /// Which server.
+        server: String,
+    },
     /// The server sent something that only a newer client understands.
     NewerFrame {
         /// Which server.
@@ -43,6 +48,18 @@ pub enum Notice {
 pub trait Memory: Send {
     /// The last epoch seen.
     fn epoch(&self, identity: &Fingerprint) -> Option<Epoch>;
+
+    /// The newest protocol version that the server spoke in the epoch that is remembered.
+    fn newest(&self, identity: &Fingerprint) -> Option<u32> {
+        let _ = identity;
+        None
+    }
+
+    /// `hello` claimed this newest version for this epoch. Nothing signs it: too low a number costs a newer feature, too
+    /// high a one is refused by the server and asked for again.
+    fn greeted(&mut self, identity: &Fingerprint, epoch: &Epoch, newest: u32) {
+        let _ = (identity, epoch, newest);
+    }
 
     /// The highest head seen.
     fn head(&self, identity: &Fingerprint) -> Option<Head>;
@@ -58,7 +75,7 @@ pub trait Memory: Send {
 
 /// Remembers for as long as it lives.
 #[derive(Debug, Default)]
-pub struct Forgetful(Mutex<HashMap<Fingerprint, (Epoch, Head)>>);
+pub struct Forgetful(Mutex<HashMap<Fingerprint, (Epoch, Head)>>, Mutex<HashMap<Fingerprint, (Epoch, u32)>>);
 
 impl Memory for Forgetful {
     fn epoch(&self, identity: &Fingerprint) -> Option<Epoch> {
@@ -69,6 +86,17 @@ impl Memory for Forgetful {
     fn head(&self, identity: &Fingerprint) -> Option<Head> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(identity).map(|(_, head)| *head)
+    }
+
+    fn newest(&self, identity: &Fingerprint) -> Option<u32> {
+        let epoch = self.epoch(identity);
+        let greeted = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        greeted.get(identity).filter(|(of, _)| epoch.as_ref() == Some(of)).map(|(_, newest)| *newest)
+    }
+
+    fn greeted(&mut self, identity: &Fingerprint, epoch: &Epoch, newest: u32) {
+        let mut greeted = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        greeted.insert(identity.clone(), (epoch.clone(), newest));
     }
 
     fn learn(&mut self, identity: &Fingerprint, epoch: &Epoch, head: &SignedHead) {

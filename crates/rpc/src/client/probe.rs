@@ -35,7 +35,8 @@ pub async fn server_info(address: SocketAddr) -> Result<ServerInfoReply, ClientE
 pub(super) fn speak(server: &str, hello: &HelloReply) -> Result<(), ClientError> {
     if hello.newest < allod_proto::OLDEST_VERSION || hello.oldest > allod_proto::VERSION {
         let (oldest, newest) = (hello.oldest, hello.newest);
-        return Err(ClientError::Version { what: server.to_owned(), oldest, newest });
+        let version = hello.version.chars().take(40).collect();
+        return Err(ClientError::Version { what: server.to_owned(), oldest, newest, version });
     }
     Ok(())
 }
@@ -46,8 +47,9 @@ pub(super) async fn probe<C: Call>(
     address: SocketAddr,
     params: C,
 ) -> Result<C::Reply, ClientError> {
+    // The oldest version: what is asked is which ones the server speaks.
     let request =
-        Request { v: allod_proto::VERSION, id: random::command_id()?, command: params.into_command() };
+        Request { v: allod_proto::OLDEST_VERSION, id: random::command_id()?, command: params.into_command() };
     let request = hyper::Request::post(RPC_PATH)
         .header(hyper::header::HOST, address.to_string())
         .header(hyper::header::CONTENT_TYPE, "application/json")

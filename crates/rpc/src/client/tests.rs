@@ -3,6 +3,7 @@
 mod fake;
 mod replies;
 mod streams;
+mod versions;
 
 use super::*;
 use allod_proto::{
@@ -45,6 +46,7 @@ async fn another_server_that_refuses_every_key_is_told_apart_from_a_refusal() {
     let fake = Fake::serve([refused(), Act::Hello(key(9).fingerprint(), 1, 1)]).await;
     let mut memory = Forgetful::default();
     memory.learn(&fake::identity().fingerprint(), &fake::epoch(1), &fake::signed_head(head(1)));
+    memory.greeted(&fake::identity().fingerprint(), &fake::epoch(1), 1);
     let mut client = Client::connect(fake.peer(), Arc::new(key(1)), Box::new(memory)).await.unwrap();
     assert!(matches!(list(&mut client).await.unwrap_err(), ClientError::Impostor { .. }));
     assert_eq!(fake.signed_requests(), 1);
@@ -83,6 +85,7 @@ async fn one_round_trip_is_enough_when_the_epoch_is_known() {
     let fake = Fake::serve([Act::from(Reply::ok(empty_list()))]).await;
     let mut memory = Forgetful::default();
     memory.learn(&fake::identity().fingerprint(), &fake::epoch(1), &fake::signed_head(head(1)));
+    memory.greeted(&fake::identity().fingerprint(), &fake::epoch(1), 1);
     let mut client = Client::connect(fake.peer(), Arc::new(key(1)), Box::new(memory)).await.unwrap();
     assert_eq!(list(&mut client).await.unwrap().operations, []);
     assert_eq!(fake.requests().len(), 1);

@@ -50,7 +50,7 @@ pub fn authenticate<'a, S: Service>(
     source: Option<IpAddr>,
 ) -> Result<Authenticated, Rejected> {
     let head = RequestHead::parse(header).map_err(|error| match error {
-        HeadError::Missing(_) | HeadError::Delegation => Rejected::stranger("a header is missing"),
+        HeadError::Missing(_) => Rejected::stranger("a header is missing"),
         HeadError::Malformed(_) | HeadError::Twice(_) => Rejected::stranger("a header is malformed"),
     })?;
     let route = Route::new(route.0, route.1).map_err(|_| Rejected::stranger("the route is malformed"))?;

@@ -6,7 +6,7 @@ use crate::server::{
     stream::{self, still_enrolled},
 };
 use allod_proto::{
-    AppRef, Command, Digest, Fault, FaultCode, Nonce, Request,
+    AppRef, Command, DELEGATION_VERSION, Digest, Fault, FaultCode, Nonce, Request,
     command::{Kind, ReplyBody},
     executor::SignedCall,
     headers, limits,
@@ -113,7 +113,7 @@ async fn rpc<S: Service>(
     };
     let checked =
         check_body(&authenticated, &bytes).and_then(|()| still_enrolled(service, &authenticated.verified));
-    let request = match checked.and_then(|()| Request::parse(&bytes)) {
+    let request = match checked.and_then(|()| parse(&bytes, &authenticated)) {
         Ok(request) => request,
         Err(fault) => return Ok(reply(service, Some(&nonce), &ReplyBody::of(None, Err(fault)))),
     };
@@ -130,7 +130,7 @@ async fn rpc<S: Service>(
         source: Some(peer),
         door: "rpc".to_owned(),
     };
-    let id = request.id.clone();
+    let (id, v) = (request.id.clone(), request.v);
     let verified = Arc::clone(&authenticated.verified);
     let incoming = Incoming {
         presented: Presented::Signed(authenticated.verified),
@@ -140,8 +140,12 @@ async fn rpc<S: Service>(
         door: "rpc",
     };
     Ok(match service.call(incoming).await {
-        Answer::Reply(value) => reply(service, Some(&nonce), &ReplyBody::of(Some(id), Ok(value))),
-        Answer::Fault(fault) => reply(service, Some(&nonce), &ReplyBody::of(Some(id), Err(fault))),
+        Answer::Reply(value) => {
+            reply(service, Some(&nonce), &ReplyBody::of(Some(id), Ok(value)).in_version(v))
+        }
+        Answer::Fault(fault) => {
+            reply(service, Some(&nonce), &ReplyBody::of(Some(id), Err(fault)).in_version(v))
+        }
         Answer::Stream(items) => {
             let body = stream::frames(Arc::clone(&shared.service), nonce.clone(), verified, items);
             opening(service, &nonce, body)
@@ -164,7 +168,7 @@ async fn probe<S: Service>(
         return Err(Rejected::unsigned());
     }
     let outcome = service.probe(&request.command);
-    Ok(reply(service, None, &ReplyBody::of(Some(request.id), outcome)))
+    Ok(reply(service, None, &ReplyBody::of(Some(request.id), outcome).in_version(request.v)))
 }
 
 async fn chunk<S: Service>(
@@ -231,6 +235,15 @@ async fn read(body: Body, limit: usize, deadline: Duration) -> Result<Bytes, Fau
         }
         Err(_) => Err(Fault::new(FaultCode::Timeout, "the body took too long to arrive")),
     }
+}
+
+/// The request in a body. What is signed under a delegation is of the version that brought these.
+pub(super) fn parse(bytes: &[u8], authenticated: &Authenticated) -> Result<Request, Fault> {
+    let request = Request::parse(bytes)?;
+    if authenticated.verified.delegate().is_some() {
+        request.require_version(DELEGATION_VERSION)?;
+    }
+    Ok(request)
 }
 
 fn check_body(authenticated: &Authenticated, bytes: &[u8]) -> Result<(), Fault> {

@@ -3,10 +3,11 @@
 
 use crate::server::{
     Answer, Incoming, PeerCredentials, Presented, Rejected, Service, authenticate,
+    http::parse,
     stream::{TICK, still_enrolled},
 };
 use allod_proto::{
-    Digest, Fault, FaultCode, Request,
+    CommandId, Digest, Fault, FaultCode, OLDEST_VERSION, Request,
     command::{Kind, ReplyBody, StreamItem},
     executor::SignedCall,
     headers, limits,
@@ -71,10 +72,11 @@ async fn connection<S: Service>(service: &S, stream: UnixStream) -> std::io::Res
             let fault = Fault::new(FaultCode::TooLarge, "the line is too long or was cut");
             return put(&mut write, &ReplyBody::of(None, Err(fault))).await;
         }
-        let (id, caller, answered) = answer(service, peer, &line).await;
+        let (asked, caller, answered) = answer(service, peer, &line).await;
+        let (id, v) = asked.map_or((None, OLDEST_VERSION), |(id, v)| (Some(id), v));
         match answered {
-            Answer::Reply(value) => put(&mut write, &ReplyBody::of(id, Ok(value))).await?,
-            Answer::Fault(fault) => put(&mut write, &ReplyBody::of(id, Err(fault))).await?,
+            Answer::Reply(value) => put(&mut write, &ReplyBody::of(id, Ok(value)).in_version(v)).await?,
+            Answer::Fault(fault) => put(&mut write, &ReplyBody::of(id, Err(fault)).in_version(v)).await?,
             Answer::Stream(items) => {
                 let last = pump(service, caller.as_deref(), items, &mut read, &mut write).await?;
                 put(&mut write, &last).await?;
@@ -122,7 +124,7 @@ async fn answer<S: Service>(
     service: &S,
     peer: PeerCredentials,
     line: &[u8],
-) -> (Option<allod_proto::CommandId>, Option<Arc<Verified>>, Answer) {
+) -> (Option<(CommandId, u32)>, Option<Arc<Verified>>, Answer) {
     let incoming = match serde_json::from_slice::<SignedLine>(line) {
         Ok(signed) => signed_request(service, &signed),
         Err(_) => Request::parse(line).map(|request| Incoming {
@@ -136,15 +138,15 @@ async fn answer<S: Service>(
     match incoming {
         Err(fault) => (None, None, Answer::Fault(fault)),
         Ok(incoming) => {
-            let id = Some(incoming.request.id.clone());
+            let asked = Some((incoming.request.id.clone(), incoming.request.v));
             if incoming.call.is_none() && incoming.request.command.name().kind() == Kind::Probe {
-                return (id, None, service.probe(&incoming.request.command).into());
+                return (asked, None, service.probe(&incoming.request.command).into());
             }
             let caller = match &incoming.presented {
                 Presented::Signed(verified) => Some(Arc::clone(verified)),
                 Presented::Local(_) => None,
             };
-            (id, caller, service.call(incoming).await)
+            (asked, caller, service.call(incoming).await)
         }
     }
 }
@@ -160,7 +162,7 @@ fn signed_request<S: Service>(service: &S, line: &SignedLine) -> Result<Incoming
     if Digest::of(&line.body) != authenticated.head.body {
         return Err(Fault::new(FaultCode::Refused, "the body is not the one that was signed"));
     }
-    let request = Request::parse(line.body.as_bytes())?;
+    let request = parse(line.body.as_bytes(), &authenticated)?;
     let call = SignedCall {
         method: route.0.to_owned(),
         path: route.1.to_owned(),

@@ -1,5 +1,6 @@
 use super::*;
-use crate::fixtures::{head, key};
+use crate::fixtures::{NOW, delegated, head, key, terms};
+use allod_proto::Role;
 
 fn pairs() -> Vec<(String, String)> {
     head(&key(7)).headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -55,10 +56,24 @@ fn a_malformed_header_is_named() {
 }
 
 #[test]
-fn a_delegation_is_refused_until_it_is_understood() {
-    let mut pairs = pairs();
-    pairs.push((DELEGATION.to_owned(), String::new()));
-    assert_eq!(RequestHead::from_pairs(&pairs), Err(HeadError::Delegation));
+fn a_delegation_that_is_none_is_refused_rather_than_passed_over() {
+    for value in ["", ".", "YWxsb2Q=.U1NIU0lH"] {
+        let mut pairs = pairs();
+        pairs.push((headers::DELEGATION.to_owned(), value.to_owned()));
+        assert_eq!(RequestHead::from_pairs(&pairs), Err(HeadError::Malformed(headers::DELEGATION)));
+    }
+}
+
+#[test]
+fn a_delegated_head_reads_back_from_its_headers_and_from_json() {
+    let head = delegated(&key(1), &terms(9, Role::Viewer, NOW));
+    let pairs: Vec<_> = head.headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    assert_eq!(pairs.last().unwrap().0, headers::DELEGATION);
+    assert_eq!(RequestHead::from_pairs(&pairs).unwrap(), head);
+    let json = serde_json::to_string(&head).unwrap();
+    assert_eq!(serde_json::from_str::<RequestHead>(&json).unwrap(), head);
+    let twice: Vec<_> = pairs.iter().chain(pairs.last()).cloned().collect();
+    assert_eq!(RequestHead::from_pairs(&twice), Err(HeadError::Twice(headers::DELEGATION)));
 }
 
 #[test]

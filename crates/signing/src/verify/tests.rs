@@ -1,3 +1,5 @@
+mod delegations;
+
 use super::*;
 use crate::{
     Signer,

@@ -54,7 +54,8 @@ fn who(fields: &Map<String, Value>) -> String {
     let text = |name: &str| who.and_then(|who| who.get(name)).and_then(Value::as_str).unwrap_or_default();
     let source = text("source");
     let source = if source.is_empty() { String::new() } else { format!(" from {source}") };
-    safe(&format!("{} ({}{source})", text("name"), text("door")))
+    let by = if text("delegate").is_empty() { "" } else { ", by a login" };
+    safe(&format!("{} ({}{source}{by})", text("name"), text("door")))
 }
 
 fn object(fields: &Map<String, Value>) -> String {

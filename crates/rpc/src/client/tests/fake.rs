@@ -211,6 +211,10 @@ impl Request {
         let body: Value = serde_json::from_slice(&self.body).unwrap();
         body["id"].as_str().unwrap().to_owned()
     }
+    pub(super) fn version(&self) -> u64 {
+        let body: Value = serde_json::from_slice(&self.body).unwrap();
+        body["v"].as_u64().unwrap()
+    }
     pub(super) fn nonce(&self) -> Nonce {
         self.head().nonce.clone()
     }
@@ -241,7 +245,8 @@ impl Request {
             body: &Digest::of(&self.body),
         };
         let namespace = allod_proto::headers::MANAGEMENT_NAMESPACE;
-        allod_signing::verify_signature(&key, namespace, &fields.bytes(), &head.signature).unwrap();
+        let bytes = fields.bytes_under(head.delegation.as_ref());
+        allod_signing::verify_signature(&key, namespace, &bytes, &head.signature).unwrap();
     }
 }
 
