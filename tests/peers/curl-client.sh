@@ -12,15 +12,20 @@
 #         old-clock       a signature made two minutes ago
 #         unsigned        no signature
 #         refusals        all of the above but the first, one after another
+#         future-replay   a request dated 55 s ahead, and the same again after 62 s: still fresh, and still known
 #
 # Ends with 0 when the server did what the protocol says: answered `status`, refused the rest with the right code.
+# ALLOD_DELEGATION: the value of x-allod-delegation that KEY, a fresh one, signs under.
 # ALLOD_IDENTITY: the server's pinned fingerprint (SHA256:…); without it the one that `hello` tells is believed.
 # shellcheck disable=SC2015  # `a && b || die`: die ends, whichever of a and b was false
 set -eu
 
-usage() { sed -n '3,17s/^# \{0,1\}//p' "$0" >&2; exit 64; }
+usage() { sed -n '3,18s/^# \{0,1\}//p' "$0" >&2; exit 64; }
 [ $# -ge 2 ] && [ $# -le 3 ] || usage
 base=${1%/} key=$2 what=${3:-status}
+# A delegation is what version 2 brought.
+delegation=${ALLOD_DELEGATION-} version=1
+[ -z "$delegation" ] || version=2
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -66,6 +71,7 @@ sign() {
   digest=$(printf %s "$body" | sha256)
   printf 'allod-management-v1\n%s\n%s\nPOST\n%s\n%s\n%s\n%s\n' \
     "$audience" "$signed_epoch" "$path" "$timestamp" "$request_nonce" "$digest" >"$dir/request"
+  [ -z "$delegation" ] || printf %s "$delegation" | sha256 >>"$dir/request"
   ssh-keygen -q -Y sign -f "$key" -n allod-management-v1 <"$dir/request" >"$dir/request.sig" 2>"$dir/log" \
     || die "ssh-keygen did not sign: $(cat "$dir/log")"
   # Armour is two lines around the base64 that the header wants on one.
@@ -78,6 +84,7 @@ sign() {
     "x-allod-content-sha256: $digest"
     "x-allod-signature: $signature"
   )
+  [ -z "$delegation" ] || headers+=("x-allod-delegation: $delegation")
 }
 
 # verify_reply NONCE: the newest reply was made by the server that is pinned, for this request.
@@ -115,7 +122,7 @@ expect() {
   echo "$1: refused as $3"
 }
 
-request_body() { printf '{"v":1,"id":"%s","command":"server.status","params":{}}' "$(nonce)"; }
+request_body() { printf '{"v":%s,"id":"%s","command":"server.status","params":{}}' "$version" "$(nonce)"; }
 
 ask() {
   local body now other
@@ -132,6 +139,13 @@ ask() {
       sign "$identity" "$epoch" /rpc "$now" "$body"
       send /rpc "$body" "${headers[@]}"
       [ "$status" = 200 ] || die "replay: the first was refused with $status: $(cat "$dir/body")"
+      send /rpc "$body" "${headers[@]}"
+      expect "$1" 401 replay proven ;;
+    future-replay)
+      sign "$identity" "$epoch" /rpc "$((now + 55000))" "$body"
+      send /rpc "$body" "${headers[@]}"
+      [ "$status" = 200 ] || die "future-replay: the first was refused with $status: $(cat "$dir/body")"
+      sleep 62
       send /rpc "$body" "${headers[@]}"
       expect "$1" 401 replay proven ;;
     other-path)

@@ -24,6 +24,7 @@ mod operations;
 mod processes;
 mod record;
 mod secrets;
+mod versions;
 mod visitor;
 mod wire;
 mod world;

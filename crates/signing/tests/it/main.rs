@@ -7,3 +7,5 @@ mod certificates;
 mod keys;
 #[cfg(test)]
 mod peer;
+#[cfg(test)]
+mod version_1;
