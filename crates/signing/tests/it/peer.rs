@@ -127,6 +127,7 @@ impl Keygen {
             epoch: request.epoch.clone(),
             body: request.body,
             signature: self.sign(name, MANAGEMENT_NAMESPACE, &request.fields().bytes()),
+            delegation: None,
         }
     }
 }
