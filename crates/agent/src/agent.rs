@@ -18,7 +18,11 @@ use allod_proto::{
     record::SignedHead,
 };
 use allod_signing::{KeySigner, Window};
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
+use tokio::sync::watch;
+
+/// How long the reply to a rotation may take on its way before this program ends.
+const LAST_WORD: Duration = Duration::from_millis(300);
 
 /// The agent.
 pub(crate) struct Agent {
@@ -36,6 +40,8 @@ pub(crate) struct Agent {
     pub(crate) chunks: Chunks,
     pub(crate) ports: Ports,
     pub(crate) keeper: Keeper,
+    /// Whether the identity in hand is not the server's any more.
+    pub(crate) rotated: watch::Sender<bool>,
 }
 
 impl Agent {
@@ -58,6 +64,16 @@ impl Agent {
     /// The newest head of the record.
     pub(crate) fn head(&self) -> SignedHead {
         self.link.head().unwrap_or_else(|| self.attached.head.clone())
+    }
+
+    /// Resolves a moment after the identity was rotated: the reply, signed by the old one, is on its way by then. One that
+    /// is lost all the same is asked for again, of the new identity.
+    pub(crate) async fn replaced(&self) {
+        let mut rotated = self.rotated.subscribe();
+        if rotated.wait_for(|rotated| *rotated).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(LAST_WORD).await;
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -40,6 +40,7 @@ pub(crate) async fn run(agent: &Arc<Agent>, permit: &Permit, command: Command) -
         Command::Hello(_)
         | Command::ServerInfo(_)
         | Command::ServerPrune(_)
+        | Command::ServerRotateIdentity(_)
         | Command::AppDeploy(_)
         | Command::AppRollback(_)
         | Command::AppScale(_)

@@ -22,6 +22,7 @@ pub(crate) fn probe(agent: &Agent, command: &Command) -> Result<Value, Fault> {
                 version,
                 identity,
                 epoch,
+                succession: agent.attached.succession.clone(),
             })
         }
         Command::ServerInfo(_) => serde_json::to_value(ServerInfoReply {

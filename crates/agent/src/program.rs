@@ -16,7 +16,7 @@ use crate::{
 };
 use allod_daemon::{Clock, CommonFlags, Shutdown};
 use allod_mesh::{Listener, Mesh, StaticMesh, StaticSettings};
-use allod_proto::executor::{Action, Attached, Done};
+use allod_proto::executor::{Action, Attached, Done, IdentityKey};
 use allod_rpc::server::{Doorway, ListenerLimits, Service, serve_socket};
 use allod_signing::{KeySigner, Signer, Window};
 use clap::{Parser, ValueEnum};
@@ -29,7 +29,10 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
 use zeroize::Zeroizing;
 
 /// The program that answers the signed door. It runs without privilege and asks the executor for what it can't do.
@@ -125,6 +128,7 @@ async fn run(settings: Settings) -> Result<(), String> {
         () = reconcile::run(Arc::clone(&agent)) => {}
         () = agent.observations.run(&agent.link, || agent.now()) => {}
         () = tell_hub(&agent) => {}
+        () = agent.replaced() => tracing::info!("the identity was rotated: beginning again with the new one"),
         () = agent.link.lost() => return Err("the executor is gone".to_owned()),
         () = shutdown.requested() => tracing::info!("told to end"),
     }
@@ -137,7 +141,7 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
     let link = ExecutorLink::new(stream);
     let attached = attach(&link).await?;
     let folder = settings.state.join("agent");
-    let identity = load_identity(&folder.join("identity.key"))?;
+    let identity = identity(&folder, attached.identity_key.as_ref())?;
     Ok(Arc::new(Agent {
         clock,
         started_at: clock.now(),
@@ -149,6 +153,7 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
         chunks: Chunks::new(&folder),
         ports: Ports::starting_at(std::process::id().wrapping_mul(97)),
         keeper: Keeper::default(),
+        rotated: watch::Sender::new(false),
         settings,
         identity,
         link,
@@ -174,6 +179,20 @@ async fn attach(link: &ExecutorLink) -> Result<Attached, String> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let attached = link.ask(Action::Attach { version }).await;
     expect_done!(attached, Done::Attached(attached) => *attached).map_err(|fault| fault.message)
+}
+
+/// The key that the executor gives, once the identity was rotated; the first one lies in the agent's own folder, and is
+/// of no more use then.
+fn identity(folder: &Path, given: Option<&IdentityKey>) -> Result<KeySigner, String> {
+    let path = folder.join("identity.key");
+    let Some(key) = given else { return load_identity(&path) };
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "the first identity key can't be removed");
+        }
+        Ok(()) | Err(_) => {}
+    }
+    KeySigner::from_openssh(key.expose(), None).map_err(|error| format!("the rotated identity: {error}"))
 }
 
 fn load_identity(path: &Path) -> Result<KeySigner, String> {

@@ -137,6 +137,7 @@ async fn change(agent: &Arc<Agent>, command: Command, call: Option<SignedCall>) 
     match &command {
         // In force before the reply is on its way.
         Command::KeysAdd(_) | Command::KeysRevoke(_) | Command::KeysRotate(_) => agent.refresh_keys().await?,
+        Command::ServerRotateIdentity(_) => drop(agent.rotated.send_replace(true)),
         Command::OpsCancel(params) => {
             if let Some(running) = agent.operations.running(&params.operation) {
                 running.cancel();

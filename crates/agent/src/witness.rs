@@ -55,6 +55,7 @@ async fn report(agent: &Agent, hub: SocketAddr) -> Result<WitnessReply, String> 
         head: agent.head(),
         at: agent.now(),
         signature: String::new(),
+        succession: agent.attached.succession.clone(),
     };
     let bytes = report.signed_bytes(&agent.identity.fingerprint(), record_key.fingerprint());
     let signature = agent.identity.sign(NAMESPACE, &bytes).map_err(|error| error.to_string())?;

@@ -3,8 +3,8 @@
 use crate::{
     arguments::{Arguments, Verb},
     commands::{
-        app, audit, can, completions, deploy, doctor, init, keys, login, logout, logs, ops, releases, restart,
-        rollback, scale, secrets, servers, start, status, stop,
+        app, audit, can, completions, deploy, doctor, init, keys, login, logout, logs, ops, releases,
+        restart, rollback, scale, secrets, servers, start, status, stop,
     },
     failure::Failure,
     output::{Output, Surroundings},

@@ -1,7 +1,12 @@
 //! What is remembered of each server between runs: its epoch, the highest head of its record, the key it accepted, the
 //! names of its apps. One file a server; a head never goes back, whichever program writes last.
 
-use crate::{inventory::create_folders, output::Output, render::time::span};
+use crate::{
+    failure::Failure,
+    inventory::{Inventory, create_folders},
+    output::Output,
+    render::time::span,
+};
 use allod_proto::{
     AppRef, Epoch, Fingerprint, Timestamp,
     record::{Head, SignedHead},
@@ -214,9 +219,40 @@ fn write(path: &Path, known: &KnownServer) -> Result<(), KnownError> {
 /// What one client remembers of one server: in files, with warnings on stderr.
 pub struct FileMemory {
     servers: KnownServers,
+    config: PathBuf,
     known: KnownServer,
     output: Arc<Output>,
     warned: bool,
+}
+
+/// Pins a server's new identity in the place of the old one, and remembers of it what was remembered of that. Doing it
+/// twice does no harm.
+///
+/// # Errors
+/// [`Failure`] when a file can't be read or written.
+pub fn repin(
+    servers: &KnownServers,
+    config: &Path,
+    old: &Fingerprint,
+    new: &Fingerprint,
+) -> Result<KnownServer, Failure> {
+    let before = servers.load(old)?;
+    // The record goes on, so its head counts on. The epoch does not.
+    let known = servers.change(new, |known| {
+        if before.head.is_some() {
+            (known.head, known.head_at) = (before.head, before.head_at);
+        }
+        known.key = known.key.take().or(before.key);
+        if known.apps.is_empty() {
+            known.apps = before.apps;
+        }
+    })?;
+    Inventory::change(config, |servers| {
+        let pinned = servers.iter_mut().filter(|server| server.identity == *old);
+        pinned.for_each(|server| server.identity = new.clone());
+        Ok::<(), Failure>(())
+    })?;
+    Ok(known)
 }
 
 impl FileMemory {
@@ -226,11 +262,12 @@ impl FileMemory {
     /// [`KnownError`] when it can't be read: a client that forgot the head would not notice that it went back.
     pub fn load(
         servers: &KnownServers,
+        config: &Path,
         identity: &Fingerprint,
         output: Arc<Output>,
     ) -> Result<Self, KnownError> {
         let known = servers.load(identity)?;
-        Ok(Self { servers: servers.clone(), known, output, warned: false })
+        Ok(Self { servers: servers.clone(), config: config.to_owned(), known, output, warned: false })
     }
 }
 
@@ -252,6 +289,16 @@ impl Memory for FileMemory {
         self.known.newest = spoken.clone();
         // Without it, `hello` is asked again next time; whether the file can be written is said by `learn`.
         let _ = self.servers.change(identity, |known| known.newest = spoken);
+    }
+
+    fn succeeded(&mut self, server: &str, old: &Fingerprint, new: &Fingerprint) {
+        match repin(&self.servers, &self.config, old, new) {
+            Ok(known) => self.known = known,
+            Err(failure) => self.output.warn(&format!("{server}: {}", failure.fault.message)),
+        }
+        self.output.warn(&format!(
+            "{server} has another identity now, {new}; the one that was pinned, {old}, named it, so it is pinned instead"
+        ));
     }
 
     fn head(&self, identity: &Fingerprint) -> Option<Head> {

@@ -12,8 +12,8 @@ use crate::{
 use allod_proto::{FaultCode, Fingerprint, Timestamp};
 use allod_rpc::client::{Client, ClientError, Memory, Peer};
 use std::{
-    net::SocketAddr,
     collections::BTreeSet,
+    net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
@@ -135,7 +135,12 @@ impl Session {
     /// # Errors
     /// As [`Session::connect`].
     pub async fn connect_to(&self, server: &Server, address: SocketAddr) -> Result<Client, Failure> {
-        let memory = FileMemory::load(&self.known(), &server.identity, Arc::clone(&self.output))?;
+        let memory = FileMemory::load(
+            &self.known(),
+            &self.settings.config,
+            &server.identity,
+            Arc::clone(&self.output),
+        )?;
         self.connect_with(server, address, Box::new(memory)).await
     }
 
@@ -212,7 +217,11 @@ impl Session {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.insert(terms.key().fingerprint().clone()) {
             let until = crate::render::time::local(terms.expires_at());
-            self.output.note(&format!("signing by the login of {}, {} at most, until {until}", login.parent, terms.role()));
+            self.output.note(&format!(
+                "signing by the login of {}, {} at most, until {until}",
+                login.parent,
+                terms.role()
+            ));
         }
     }
 

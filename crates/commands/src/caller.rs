@@ -148,6 +148,15 @@ impl Caller {
 
     #[cfg(test)]
     pub(crate) fn fixture(role: Role, apps: Option<Vec<AppPattern>>, commands: Option<Vec<String>>) -> Self {
-        Self { key: None, delegate: None, name: "test".to_owned(), role, apps, commands, door: Door::Rpc, source: None }
+        Self {
+            key: None,
+            delegate: None,
+            name: "test".to_owned(),
+            role,
+            apps,
+            commands,
+            door: Door::Rpc,
+            source: None,
+        }
     }
 }

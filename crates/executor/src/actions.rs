@@ -105,6 +105,8 @@ fn attach(executor: &Arc<Executor>, version: &str) -> Result<Done, Fault> {
         open,
         releases: executor.layout().releases(),
         keys: executor.keys().files(),
+        identity_key: executor.who().key(),
+        succession: executor.who().succession(),
     })))
 }
 

@@ -38,9 +38,8 @@ pub fn authorize(executor: &Executor, call: &SignedCall) -> Result<Authorized, F
     let head = RequestHead::from_pairs(&call.headers).map_err(|error| refused(error.to_string()))?;
     let route = Route::new(&call.method, &call.path).map_err(|error| refused(error.to_string()))?;
     let verified = {
-        let keys = executor.keys();
-        let trust =
-            Trust { audience: executor.identity(), enrolled: keys.enrolled(), revoked: keys.revoked() };
+        let (audience, keys) = (executor.identity(), executor.keys());
+        let trust = Trust { audience: &audience, enrolled: keys.enrolled(), revoked: keys.revoked() };
         verify(&head, route, trust, call.source, executor.now())
             .map_err(|error| refused(error.to_string()))?
     };

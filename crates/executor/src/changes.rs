@@ -215,6 +215,15 @@ pub(crate) fn keys_rotate(executor: &Arc<Executor>, params: &keys::KeysRotate) -
     replied(executor.keys().rotate(&params.old, &params.new)?)
 }
 
+/// `server.rotate_identity`: from now on requests are signed for another identity, also this executor's.
+pub(crate) fn rotate_identity(
+    executor: &Arc<Executor>,
+    params: &server::ServerRotateIdentity,
+) -> Result<Performed, Fault> {
+    let succession = executor.who().rotate(&params.from, executor.now())?;
+    replied(server::ServerRotateIdentityReply { succession })
+}
+
 /// `server.prune`: releases beyond what is kept, and artefacts that no release names.
 pub(crate) async fn prune(executor: &Arc<Executor>, params: server::ServerPrune) -> Result<Performed, Fault> {
     let apps: Vec<AppRef> = match params.app {

@@ -2,6 +2,7 @@
 
 use crate::{
     apps::Apps,
+    identity::Identity,
     instances::{Instances, InstancesSettings, SEARCH_PATH},
     isolation::Isolation,
     keys::KeyStore,
@@ -25,7 +26,7 @@ pub struct Executor {
     layout: Layout,
     isolation: Isolation,
     clock: Clock,
-    identity: Fingerprint,
+    identity: Mutex<Identity>,
     record_key: String,
     record_public: PublicKey,
     record: Record,
@@ -52,7 +53,7 @@ impl Executor {
         layout.create().map_err(|error| error.to_string())?;
         let lock = allod_store::Lock::take(&layout.executor()).map_err(|error| error.to_string())?;
         let clock = Clock::start();
-        let identity = identity(&layout, &isolation)?;
+        let identity = Identity::open(&layout, &isolation)?;
         let record_signer = load_or_make(&layout.record_key(), "allod record key", None)?;
         let record_key = record_signer.public_openssh();
         let record_public = record_signer.public_key().clone();
@@ -82,7 +83,7 @@ impl Executor {
             layout,
             isolation,
             clock,
-            identity,
+            identity: Mutex::new(identity),
             record_key,
             record_public,
             record,
@@ -120,10 +121,15 @@ impl Executor {
         &self.isolation
     }
 
-    /// The server's identity.
+    /// The server's identity now.
     #[must_use]
-    pub fn identity(&self) -> &Fingerprint {
-        &self.identity
+    pub fn identity(&self) -> Fingerprint {
+        self.who().fingerprint().clone()
+    }
+
+    /// Who the server is, and was.
+    pub(crate) fn who(&self) -> MutexGuard<'_, Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The record key in OpenSSH form.
@@ -212,25 +218,8 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], String> {
     if got == N { Ok(bytes) } else { Err("the kernel gave too few random bits".to_owned()) }
 }
 
-/// The identity key belongs to the agent, which signs replies with it; the executor made it and remembers what it is.
-fn identity(layout: &Layout, isolation: &Isolation) -> Result<Fingerprint, String> {
-    let public = layout.identity_public();
-    if let Ok(text) = std::fs::read_to_string(&public) {
-        let key =
-            PublicKey::from_openssh(text.trim()).map_err(|error| format!("{}: {error}", public.display()))?;
-        return Ok(key.fingerprint().clone());
-    }
-    let owner = match isolation {
-        Isolation::SameUser => None,
-        Isolation::OwnUids { agent, .. } => Some(*agent),
-    };
-    let signer = load_or_make(&layout.agent().join("identity.key"), "allod server identity", owner)?;
-    allod_store::write_atomic(&public, signer.public_openssh().as_bytes(), 0o644)
-        .map_err(|error| error.to_string())?;
-    Ok(signer.fingerprint())
-}
-
-fn load_or_make(path: &Path, comment: &str, owner: Option<u32>) -> Result<KeySigner, String> {
+/// Reads a private key, or makes it.
+pub(crate) fn load_or_make(path: &Path, comment: &str, owner: Option<u32>) -> Result<KeySigner, String> {
     let named = |error: String| format!("{}: {error}", path.display());
     match std::fs::read_to_string(path) {
         Ok(text) => {

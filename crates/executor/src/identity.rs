@@ -101,7 +101,8 @@ impl Identity {
         let folder = self.layout.agent();
         let bytes = allod_store::read_beneath(&folder, Path::new("identity.key"), 64 * 1024)
             .map_err(|error| error.to_string())?;
-        let text = Zeroizing::new(String::from_utf8(bytes).map_err(|_| "identity.key is not text".to_owned())?);
+        let text =
+            Zeroizing::new(String::from_utf8(bytes).map_err(|_| "identity.key is not text".to_owned())?);
         KeySigner::from_openssh(&text, None).map_err(|error| format!("identity.key: {error}"))
     }
 }
@@ -123,11 +124,8 @@ fn first(layout: &Layout, isolation: &Isolation) -> Result<Fingerprint, String> 
         Isolation::SameUser => None,
         Isolation::OwnUids { agent, .. } => Some(*agent),
     };
-    let signer = crate::executor::load_or_make(
-        &layout.agent().join("identity.key"),
-        "allod server identity",
-        owner,
-    )?;
+    let signer =
+        crate::executor::load_or_make(&layout.agent().join("identity.key"), "allod server identity", owner)?;
     write_public(layout, &signer)?;
     Ok(signer.fingerprint())
 }
@@ -180,7 +178,8 @@ mod tests {
     fn a_rotation_that_was_cut_off_after_its_one_moment_is_whole_at_the_next_start() {
         let (_folder, layout) = place();
         let mut identity = open(&layout);
-        let (first, public) = (identity.fingerprint().clone(), std::fs::read(layout.identity_public()).unwrap());
+        let (first, public) =
+            (identity.fingerprint().clone(), std::fs::read(layout.identity_public()).unwrap());
         identity.rotate(&first, NOW).unwrap();
         std::fs::write(layout.identity_public(), public).unwrap();
         std::fs::remove_file(layout.agent().join("identity.key")).unwrap();

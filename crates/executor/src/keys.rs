@@ -147,7 +147,8 @@ impl KeyStore {
     }
 
     fn known(&self, key: &Fingerprint) -> Result<&EnrolledKey, Fault> {
-        self.enrolled.find(key).ok_or_else(|| {
+        // An authority is revoked like any key; what it certified goes with it.
+        self.enrolled.entries().iter().find(|entry| entry.fingerprint() == key).ok_or_else(|| {
             Fault::new(FaultCode::NotFound, format!("{key} is not enrolled on this server"))
                 .hint("`allod keys list` shows the enrolled keys")
         })

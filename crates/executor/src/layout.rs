@@ -88,6 +88,12 @@ impl Layout {
         self.executor().join("identity.pub")
     }
 
+    /// The server's identity, once it was rotated, with the chain that leads to it.
+    #[must_use]
+    pub fn rotated_identity(&self) -> PathBuf {
+        self.executor().join("identity.json")
+    }
+
     /// Which app has which uid.
     #[must_use]
     pub fn uids(&self) -> PathBuf {

@@ -8,6 +8,7 @@ pub mod authorize;
 mod changes;
 mod executor;
 mod failure;
+mod identity;
 pub mod instances;
 pub mod isolation;
 pub mod keys;

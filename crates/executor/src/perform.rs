@@ -77,6 +77,7 @@ async fn act(executor: &Arc<Executor>, permit: Permit, request: Request) -> Resu
         Command::KeysRevoke(params) => changes::keys_revoke(executor, &params),
         Command::KeysRotate(params) => changes::keys_rotate(executor, &params),
         Command::ServerPrune(params) => changes::prune(executor, params).await,
+        Command::ServerRotateIdentity(params) => changes::rotate_identity(executor, &params),
         Command::Hello(_)
         | Command::ServerInfo(_)
         | Command::ServerStatus(_)

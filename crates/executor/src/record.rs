@@ -31,8 +31,9 @@ impl ChangeRecorder {
 
     fn signed_bytes(&self) -> Option<String> {
         let route = allod_signing::Route::new(&self.method, &self.path).ok()?;
+        let audience = self.executor.identity();
         let fields = RequestFields {
-            audience: self.executor.identity(),
+            audience: &audience,
             epoch: &self.head.epoch,
             route,
             timestamp: self.head.timestamp,
@@ -205,7 +206,17 @@ fn cut(text: &str) -> String {
 fn entry_of(observation: &Observation) -> allod_audit::Entry {
     match observation.clone() {
         Observation::Read {
-            request, key, delegate, name, role, door, source, command, app, code, took_ms
+            request,
+            key,
+            delegate,
+            name,
+            role,
+            door,
+            source,
+            command,
+            app,
+            code,
+            took_ms,
         } => {
             let door = if door == "socket" { allod_audit::Door::Socket } else { allod_audit::Door::Rpc };
             allod_audit::Entry::Read(Box::new(allod_audit::Read {

@@ -49,6 +49,14 @@ pub struct Watched {
     pub answers: Answers,
 }
 
+impl Watched {
+    /// The same under the identity that reports.
+    fn as_successor(&self, report: &CheckedReport) -> Self {
+        let record = ServerRecord { identity: report.identity().clone(), ..self.record.clone() };
+        Self { record, ..self.clone() }
+    }
+}
+
 /// Every server.
 #[derive(Debug)]
 pub struct Registry {
@@ -97,7 +105,9 @@ impl Registry {
     ) -> Result<WitnessReply, Fault> {
         let report = CheckedReport::check(report, now)?;
         let _changing = hold(&self.changing);
+        let before = self.predecessor(&report);
         let known = hold(&self.servers).get(report.identity()).cloned();
+        let known = known.or_else(|| before.as_ref().map(|before| before.as_successor(&report)));
         let (verdict, next, must_save) = match &known {
             Some(known) => {
                 let judged = judge(&known.record, &report, source, now)
@@ -113,13 +123,32 @@ impl Registry {
             tracing::error!(server = %next.identity, name = %next.name, verdict = verdict.in_words(),
                 kept = next.head.head.seq, reported = report.head().head.seq, "a record is not what it was");
         }
-        if must_save {
+        if must_save || before.is_some() {
             self.keep(&next)?;
         }
         let highest = next.head.head;
         let answers = known.map_or(Answers::NotAsked, |known| known.answers);
         hold(&self.servers).insert(next.identity.clone(), Watched { record: next, heard_at: now, answers });
+        if let Some(before) = before {
+            self.replaced(&before.record.identity);
+        }
         Ok(WitnessReply { verdict, highest })
+    }
+
+    /// The server as it was known under the identity before, if that one named this one.
+    fn predecessor(&self, report: &CheckedReport) -> Option<Watched> {
+        let servers = hold(&self.servers);
+        let mut known = report.claims_to_succeed().filter_map(|earlier| servers.get(earlier));
+        known.find(|known| report.succeeds(&known.record.identity)).cloned()
+    }
+
+    /// An identity that has a successor is kept no more. If its file stays, the next report finds it again.
+    fn replaced(&self, identity: &Fingerprint) {
+        match remove_file(&self.folder.join(ServerRecord::file_name(identity))) {
+            Ok(_) => drop(hold(&self.servers).remove(identity)),
+            Err(error) => tracing::error!(%error, "the file of a replaced identity can't be removed"),
+        }
+        tracing::warn!(server = %identity, "the server has another identity now, which this one named");
     }
 
     fn find_room(&self, source: IpAddr) -> Result<(), Fault> {

@@ -7,7 +7,7 @@ use allod_proto::{
     record::SignedHead,
     witness::{FRESHNESS, NAMESPACE, WitnessReport},
 };
-use allod_signing::{PublicKey, sshsig, verify_signature};
+use allod_signing::{PublicKey, follow, sshsig, verify_signature};
 
 /// A report whose signatures hold. Made only by [`CheckedReport::check`].
 #[derive(Debug, Clone)]
@@ -48,6 +48,17 @@ impl CheckedReport {
     #[must_use]
     pub fn identity(&self) -> &Fingerprint {
         &self.identity
+    }
+
+    /// The identities that this one says it comes from, the oldest first: claims, until [`CheckedReport::succeeds`].
+    pub fn claims_to_succeed(&self) -> impl Iterator<Item = &Fingerprint> {
+        self.report.succession.iter().map(|link| &link.old)
+    }
+
+    /// Whether a chain of signatures leads from that identity to this one.
+    #[must_use]
+    pub fn succeeds(&self, earlier: &Fingerprint) -> bool {
+        follow(&self.report.succession, earlier, &self.identity).is_ok()
     }
 
     /// The server's own name.

@@ -121,6 +121,8 @@ commands! {
     ServerDoctor = "server.doctor", server::ServerDoctor => server::ServerDoctorReply, Read, Viewer, Whole;
     /// Remove what nobody needs.
     ServerPrune = "server.prune", server::ServerPrune => server::ServerPruneReply, Change, Operator, Whole;
+    /// Another identity, which the old one names.
+    ServerRotateIdentity = "server.rotate_identity", server::ServerRotateIdentity => server::ServerRotateIdentityReply, Change, Owner, Whole;
 
     /// Which chunks must be sent.
     AppMissing = "app.missing", app::AppMissing => app::AppMissingReply, Read, Deployer, App;
@@ -249,6 +251,7 @@ impl Command {
             | Self::ServerInfo(_)
             | Self::ServerStatus(_)
             | Self::ServerDoctor(_)
+            | Self::ServerRotateIdentity(_)
             | Self::OpsAttach(_)
             | Self::OpsCancel(_)
             | Self::KeysList(_)

@@ -6,7 +6,10 @@
 use crate::{
     AppRef, Digest, Epoch, Fault, Fingerprint, InstanceId, OperationId, ReleaseId, SecretName, Timestamp,
     UnitName,
-    messages::{app::ReleaseSummary, server::IsolationFact},
+    messages::{
+        app::ReleaseSummary,
+        server::{IsolationFact, Succession},
+    },
     operation::OperationState,
     record::SignedHead,
     spec::AppSpec,
@@ -287,6 +290,37 @@ pub struct Attached {
     pub releases: PathBuf,
     /// The keys as they stand.
     pub keys: KeyFiles,
+    /// The identity key, where it is not the one in the agent's own folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_key: Option<IdentityKey>,
+    /// How the identity came from the ones before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub succession: Vec<Succession>,
+}
+
+/// A private key in OpenSSH form. It is not shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IdentityKey(String);
+
+impl IdentityKey {
+    /// This text.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for IdentityKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IdentityKey(…)")
+    }
 }
 
 /// The enrolled keys and the revoked ones, as their files stand.

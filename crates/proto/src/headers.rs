@@ -28,6 +28,8 @@ pub const REPLY_NAMESPACE: &str = "allod-reply-v1";
 pub const FRAME_NAMESPACE: &str = "allod-frame-v1";
 /// The SSHSIG namespace of delegations, and the first line of what is signed.
 pub const DELEGATION_NAMESPACE: &str = "allod-delegation-v1";
+/// The SSHSIG namespace of successions of identities, and the first line of what is signed.
+pub const SUCCESSION_NAMESPACE: &str = "allod-succession-v1";
 /// The SSHSIG namespace of heads of the record, and the first line of what is signed.
 pub const HEAD_NAMESPACE: &str = "allod-record-head-v1";
 

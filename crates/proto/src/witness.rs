@@ -13,7 +13,7 @@ pub const PATH: &str = "/witness";
 /// The SSHSIG namespace of reports, and the first line of what is signed.
 pub const NAMESPACE: &str = "allod-witness-v1";
 /// The largest report, in bytes.
-pub const BODY: usize = 8 * 1024;
+pub const BODY: usize = 16 * 1024;
 /// How far a report's time may lie from the hub's clock, either way.
 pub const FRESHNESS: Duration = Duration::from_secs(300);
 /// How often a server reports a head that has changed.
@@ -42,6 +42,9 @@ pub struct WitnessReport {
     /// SSHSIG in [`NAMESPACE`] by the identity key, standard base64 without armour, over
     /// [`WitnessReport::signed_bytes`].
     pub signature: String,
+    /// How the identity came from the ones before, so that the hub knows the server again. Each link is signed by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub succession: Vec<crate::messages::server::Succession>,
 }
 
 impl WitnessReport {
@@ -143,6 +146,7 @@ mod tests {
             head,
             at: Timestamp(12),
             signature: String::new(),
+            succession: Vec::new(),
         };
         let identity = Fingerprint::new(format!("SHA256:{}", "a".repeat(43))).unwrap();
         let record = Fingerprint::new(format!("SHA256:{}", "b".repeat(43))).unwrap();

@@ -64,6 +64,8 @@ pub struct Client {
     greeted: bool,
     /// The newest protocol version that both know.
     version: Option<u32>,
+    /// The server has just proved to be another identity's successor.
+    succeeded: bool,
     /// What is remembered of the server's version has proved wrong.
     version_unsure: bool,
     /// Why the keys that were passed over could not be used.
@@ -108,6 +110,7 @@ impl Client {
             epoch: None,
             greeted: false,
             version: None,
+            succeeded: false,
             version_unsure: false,
             unusable: None,
             clock: Arc::new(random::system_clock),
@@ -202,8 +205,7 @@ impl Client {
 
 fn outgoing<C: Call>(id: &CommandId, params: C) -> Outgoing {
     // The version is put in when it is known which one the server speaks.
-    let request =
-        Request { v: allod_proto::OLDEST_VERSION, id: id.clone(), command: params.into_command() };
+    let request = Request { v: allod_proto::OLDEST_VERSION, id: id.clone(), command: params.into_command() };
     Outgoing::command(RPC_PATH.to_owned(), request)
 }
 

@@ -1,12 +1,10 @@
 //! Keys, requests and hand-made signatures that the unit tests share.
 
 use crate::{
-    DelegatedSigner, EnrolledKeys, KeySigner, Refusal, RequestFields, RequestHead, Revoked, Route, Signer, Terms, Trust, Verified,
-    sign_request, signature::blob, sshsig, verify, wire::put_string,
+    DelegatedSigner, EnrolledKeys, KeySigner, Refusal, RequestFields, RequestHead, Revoked, Route, Signer,
+    Terms, Trust, Verified, sign_request, signature::blob, sshsig, verify, wire::put_string,
 };
-use allod_proto::{
-    Digest, Epoch, Fingerprint, Nonce, Role, Timestamp, limits::DELEGATION_USUAL,
-};
+use allod_proto::{Digest, Epoch, Fingerprint, Nonce, Role, Timestamp, limits::DELEGATION_USUAL};
 use sha2::{Digest as _, Sha256};
 
 /// A time in 2026.

@@ -19,6 +19,7 @@ mod rsa_parts;
 mod signature;
 mod signer;
 pub mod sshsig;
+mod succession;
 mod verify;
 mod wire;
 
@@ -35,4 +36,5 @@ pub use request_head::{HeadError, RequestHead};
 pub use revoked::Revoked;
 pub use signer::{SignError, Signer, sign_request};
 pub use sshsig::signer_key;
+pub use succession::{follow, sign_succession};
 pub use verify::{Authority, Delegate, Refusal, Trust, Verified, still_holds, verify, verify_signature};

@@ -133,7 +133,10 @@ mod delegation_text {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
     #[expect(clippy::ref_option, reason = "the signature that serde calls")]
-    pub(super) fn serialize<S: Serializer>(delegation: &Option<Delegation>, to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        delegation: &Option<Delegation>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         match delegation {
             Some(delegation) => to.serialize_some(&delegation.to_header()),
             None => to.serialize_none(),

@@ -21,11 +21,7 @@ fn bytes(old: &Fingerprint, new: &Fingerprint, at: Timestamp) -> Vec<u8> {
 ///
 /// # Errors
 /// [`SignError`] when the key can't be used.
-pub fn sign_succession(
-    old: &dyn Signer,
-    new: &Fingerprint,
-    at: Timestamp,
-) -> Result<Succession, SignError> {
+pub fn sign_succession(old: &dyn Signer, new: &Fingerprint, at: Timestamp) -> Result<Succession, SignError> {
     let fingerprint = old.fingerprint();
     let signature = old.sign(SUCCESSION_NAMESPACE, &bytes(&fingerprint, new, at))?;
     Ok(Succession { old: fingerprint, new: new.clone(), at, signature: sshsig::to_base64(&signature) })

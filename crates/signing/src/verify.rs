@@ -251,18 +251,10 @@ pub fn verify(
 }
 
 /// A request that its caller's own key signed.
-fn signed(
-    head: &RequestHead,
-    fields: &RequestFields<'_>,
-    keys: &EnrolledKeys,
-) -> Result<Standing, Refusal> {
+fn signed(head: &RequestHead, fields: &RequestFields<'_>, keys: &EnrolledKeys) -> Result<Standing, Refusal> {
     let (sshsig, message) = (SshSig::parse(&head.signature)?, fields.bytes());
-    let claim = Claim {
-        key: &head.fingerprint,
-        sshsig: &sshsig,
-        namespace: MANAGEMENT_NAMESPACE,
-        message: &message,
-    };
+    let claim =
+        Claim { key: &head.fingerprint, sshsig: &sshsig, namespace: MANAGEMENT_NAMESPACE, message: &message };
     standing(&claim, keys)
 }
 

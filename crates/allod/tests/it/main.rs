@@ -23,6 +23,7 @@ mod load;
 mod operations;
 mod processes;
 mod record;
+mod rotation;
 mod secrets;
 mod versions;
 mod visitor;

@@ -28,7 +28,10 @@ async fn what_version_1_asked_is_still_answered_in_version_1() {
             draft.sign(&world.owner()).send(world.management).await
         };
         assert_eq!(reply.body.v, 1, "{name}: {reply:?}");
-        assert!(!matches!(reply.code(), "malformed" | "version" | "refused" | "internal"), "{name}: {reply:?}");
+        assert!(
+            !matches!(reply.code(), "malformed" | "version" | "refused" | "internal"),
+            "{name}: {reply:?}"
+        );
         assert_eq!(reply.body.id.as_ref(), Some(&request.id), "{name}: {reply:?}");
     }
 }

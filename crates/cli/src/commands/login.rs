@@ -75,9 +75,7 @@ pub async fn run(session: &Session, login: Login) -> Result<(), Failure> {
     let kept = kept.ok_or_else(|| Failure::new(FaultCode::Internal, "the login could not be kept"))?;
     let answers = ask(session, &servers, &kept).await;
     let accepted = answers.iter().any(|answer| answer.outcome.is_ok());
-    let away = |failure: &Failure| {
-        matches!(failure.fault.code, FaultCode::Unreachable | FaultCode::Timeout)
-    };
+    let away = |failure: &Failure| matches!(failure.fault.code, FaultCode::Unreachable | FaultCode::Timeout);
     let some_away = answers.iter().any(|answer| answer.outcome.as_ref().is_err_and(away));
     if !accepted && !some_away {
         logins.end(&key.fingerprint())?;
@@ -149,7 +147,12 @@ async fn one(session: &Session, server: &Server, kept: &Kept) -> Result<Role, Fa
         identity: server.identity.clone(),
         record_key: server.record_key.clone(),
     };
-    let memory = FileMemory::load(&session.known(), &server.identity, Arc::clone(&session.output))?;
+    let memory = FileMemory::load(
+        &session.known(),
+        &session.settings.config,
+        &server.identity,
+        Arc::clone(&session.output),
+    )?;
     let mut client = Client::connect(peer, Arc::new(kept.signer()?), Box::new(memory)).await?;
     Ok(client.call(KeysCan::default()).await?.role)
 }
@@ -194,7 +197,9 @@ mod tests {
 
     #[test]
     fn a_login_lasts_from_a_minute_to_twelve_hours() {
-        for wrong in ["", "m", "0m", "0h", "13h", "721m", "15", "15s", "-5m", "+5m", "1.5h", "99999m", "5M", "1d"] {
+        for wrong in
+            ["", "m", "0m", "0h", "13h", "721m", "15", "15s", "-5m", "+5m", "1.5h", "99999m", "5M", "1d"]
+        {
             assert!(lasting(wrong).is_err(), "{wrong}");
         }
         assert_eq!(lasting("15m"), Ok(limits::DELEGATION_USUAL));

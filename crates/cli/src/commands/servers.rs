@@ -5,6 +5,7 @@ mod list;
 mod probe;
 mod prune;
 mod remove;
+mod rotate;
 mod status;
 mod trust;
 
@@ -34,6 +35,8 @@ enum Verb {
     Prune(prune::Prune),
     /// Forget a server; nothing happens on it
     Remove(remove::Remove),
+    /// Give a server another identity, which the old one names: who pinned that follows by itself
+    Rotate(rotate::Rotate),
     /// How all servers stand; needs no project folder
     Status(status::Status),
     /// Accept a server anew after it was reinstalled, or its record as it is now
@@ -50,6 +53,7 @@ pub async fn run(session: &Session, servers: Servers) -> Result<(), Failure> {
         Verb::List(list) => list::run(session, &list),
         Verb::Prune(prune) => prune::run(session, &prune).await,
         Verb::Remove(remove) => remove::run(session, &remove),
+        Verb::Rotate(rotate) => rotate::run(session, &rotate).await,
         Verb::Status(status) => status::run(session, &status).await,
         Verb::Trust(trust) => trust::run(session, trust).await,
     }

@@ -107,8 +107,9 @@ impl Logins {
             key: key.to_openssh().to_string(),
         };
         write(&self.path(&key.fingerprint()), written)?;
-        let replaced = before.iter().filter(|login| login.delegation.terms().audiences().iter().all(within));
-        replaced.map(|login| wipe(&login.path)).collect()
+        let mut replaced =
+            before.iter().filter(|login| login.delegation.terms().audiences().iter().all(within));
+        replaced.try_for_each(|login| wipe(&login.path))
     }
 
     /// Ends the login of one fresh key.
@@ -167,7 +168,12 @@ fn read(path: &Path) -> Result<Option<Login>, KeysError> {
         return Err(unusable(format!("it has format {}, this program knows {FORMAT}", written.format)));
     }
     let delegation = Delegation::parse(&written.delegation).map_err(|why| unusable(why.to_string()))?;
-    Ok(Some(Login { path: path.to_owned(), parent: written.parent, delegation, key: Zeroizing::new(written.key) }))
+    Ok(Some(Login {
+        path: path.to_owned(),
+        parent: written.parent,
+        delegation,
+        key: Zeroizing::new(written.key),
+    }))
 }
 
 fn write(path: &Path, mut written: Written) -> Result<(), KeysError> {
@@ -177,7 +183,8 @@ fn write(path: &Path, mut written: Written) -> Result<(), KeysError> {
     let text = text.map_err(|error| failed(error.into()))?;
     let temporary = path.with_extension("new");
     let open = File::options().create(true).truncate(true).write(true).mode(0o600).open(&temporary);
-    open.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all())).map_err(failed)?;
+    open.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)
 }
 

@@ -25,7 +25,7 @@ impl Bench {
     fn signed_by(&self, signer: &KeySigner, route: (&str, &str), body: &str, nonce: &str) -> SignedCall {
         let epoch = self.executor.window().epoch().clone();
         let fields = RequestFields {
-            audience: self.executor.identity(),
+            audience: &self.executor.identity(),
             epoch: &epoch,
             route: Route::new(route.0, route.1).unwrap(),
             timestamp: self.executor.now(),

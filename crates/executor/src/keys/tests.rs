@@ -95,3 +95,15 @@ fn a_line_somebody_edited_by_hand_survives_a_change() {
     assert!(text.contains("# our keys") && text.contains("role=king"));
     assert_eq!(store.list().complaints.len(), 1);
 }
+
+#[test]
+fn an_authority_is_revoked_by_its_fingerprint_and_stays_out() {
+    let (_folder, mut store) = store();
+    let line = format!("cert-authority,principals=\"ops\",role=viewer {}", key(7).public_openssh());
+    store.add(&line, NOW).unwrap();
+    assert_eq!(store.enrolled().authorities(&key(7).fingerprint()).count(), 1);
+    store.revoke(&key(7).fingerprint(), NOW).unwrap();
+    assert_eq!(store.enrolled().authorities(&key(7).fingerprint()).count(), 0);
+    assert!(store.revoked().has(&key(7).fingerprint()));
+    assert_eq!(store.add(&line, NOW).unwrap_err().code, FaultCode::Conflict);
+}

@@ -34,6 +34,7 @@ impl Server {
             identity_key: self.identity.public_openssh(),
             record_key: self.record.public_openssh(),
             head: SignedHead { head, at, signature: sshsig::to_base64(&sealed) },
+            succession: Vec::new(),
             at,
             signature: String::new(),
         };

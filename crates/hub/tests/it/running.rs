@@ -160,6 +160,7 @@ pub(crate) async fn fake_agent(identity: Fingerprint) -> SocketAddr {
         version: "1".to_owned(),
         identity,
         epoch: Epoch::from_random([1; 16]),
+        succession: Vec::new(),
     };
     let body = ReplyBody::of(None, Ok(serde_json::to_value(hello).unwrap()));
     let body = serde_json::to_string(&body).unwrap();

@@ -21,6 +21,41 @@ pub struct HelloReply {
     pub identity: Fingerprint,
     /// The agent's epoch.
     pub epoch: Epoch,
+    /// How the identity came from the ones before, oldest first: at most [`SUCCESSIONS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub succession: Vec<Succession>,
+}
+
+/// How many successions a server remembers.
+pub const SUCCESSIONS: usize = 16;
+
+/// An identity names the one that comes after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Succession {
+    /// The identity before.
+    pub old: Fingerprint,
+    /// The identity after.
+    pub new: Fingerprint,
+    /// When.
+    pub at: Timestamp,
+    /// SSHSIG in the namespace `allod-succession-v1` by the old identity, standard base64 without armour, over four
+    /// lines, each ended by a newline: the namespace, `old`, `new`, `at`.
+    pub signature: String,
+}
+
+/// `server.rotate_identity`: another identity key, which the old one names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerRotateIdentity {
+    /// The identity that is to be replaced.
+    pub from: Fingerprint,
+}
+
+/// Answer to `server.rotate_identity`, still signed by the old identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRotateIdentityReply {
+    /// What the old identity signed.
+    pub succession: Succession,
 }
 
 /// `server_info`: a little more, for `servers add`. Answers unsigned.

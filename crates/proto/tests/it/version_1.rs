@@ -69,7 +69,10 @@ fn every_request_of_version_1_is_understood() {
         assert_eq!(Request::parse(&request.to_body()).unwrap(), request);
     }
     assert_eq!(seen.len(), COMMANDS);
-    assert!(matches!(Request::parse(REQUESTS.lines().last().unwrap().as_bytes()).unwrap().command, Command::ServerStatus(_)));
+    assert!(matches!(
+        Request::parse(REQUESTS.lines().last().unwrap().as_bytes()).unwrap().command,
+        Command::ServerStatus(_)
+    ));
 }
 
 #[test]

@@ -10,9 +10,11 @@ use super::{
 };
 use allod_proto::{
     DELEGATION_VERSION, Digest, Epoch, Fault, FaultCode, Kind, Nonce, OLDEST_VERSION, Request, Timestamp,
-    VERSION, command::ReplyBody, messages::server::Hello,
+    VERSION,
+    command::ReplyBody,
+    messages::server::{Hello, HelloReply},
 };
-use allod_signing::{RequestFields, RequestHead, Route, Signer, sign_request};
+use allod_signing::{RequestFields, RequestHead, Route, Signer, follow, sign_request};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Response, StatusCode, body::Incoming};
@@ -125,7 +127,10 @@ impl Client {
                 Err(ClientError::Unsigned { status: 401, .. }) if self.may_try_others() => {
                     // Another server at the address refuses every key: say that rather than try them all.
                     self.greet().await?;
-                    self.next_key(false)?;
+                    // One that was this server before refuses what was signed for that.
+                    if !std::mem::take(&mut self.succeeded) {
+                        self.next_key(false)?;
+                    }
                 }
                 Err(error @ ClientError::Sign { .. }) if !self.proven => self.pass_over(error)?,
                 Err(error) => self.wait_to_try_again(error, &mut amends).await?,
@@ -174,8 +179,9 @@ impl Client {
         };
         let Some(wait) = BACK_OFF.get(amends.lost).filter(|_| may) else { return Err(error) };
         amends.lost += 1;
-        // After a restart there is a new epoch.
+        // After a restart there is a new epoch, and there may be a new identity.
         amends.epoch = false;
+        self.greeted = false;
         if !wait.is_zero() {
             self.memory
                 .notice(Notice::TryingAgain { server: self.peer.name.clone(), why: error.to_string() });
@@ -342,11 +348,7 @@ impl Client {
         self.connection = Some(connection);
         probe::speak(&self.peer.name, &hello)?;
         if hello.identity != self.peer.identity {
-            return Err(ClientError::Impostor {
-                what: self.peer.name.clone(),
-                expected: self.peer.identity.clone(),
-                got: hello.identity,
-            });
+            self.succeed(&hello)?;
         }
         self.greeted = true;
         self.version = Some(hello.newest.min(VERSION));
@@ -356,6 +358,21 @@ impl Client {
             self.epoch = Some(hello.epoch);
         }
         Ok(self.epoch.clone())
+    }
+
+    /// Follows a server to another identity if the pinned one has named it; else somebody is in its place.
+    fn succeed(&mut self, hello: &HelloReply) -> Result<(), ClientError> {
+        follow(&hello.succession, &self.peer.identity, &hello.identity).map_err(|_| {
+            ClientError::Impostor {
+                what: self.peer.name.clone(),
+                expected: self.peer.identity.clone(),
+                got: hello.identity.clone(),
+            }
+        })?;
+        let old = std::mem::replace(&mut self.peer.identity, hello.identity.clone());
+        (self.epoch, self.version, self.succeeded) = (None, None, true);
+        self.memory.succeeded(&self.peer.name, &old, &hello.identity);
+        Ok(())
     }
 
     async fn take_connection(&mut self) -> Result<Connection, ClientError> {

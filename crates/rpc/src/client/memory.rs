@@ -61,6 +61,12 @@ pub trait Memory: Send {
         let _ = (identity, epoch, newest);
     }
 
+    /// The server has another identity now, which the old one named: what is remembered and pinned of the old one is the
+    /// new one's.
+    fn succeeded(&mut self, server: &str, old: &Fingerprint, new: &Fingerprint) {
+        let _ = (server, old, new);
+    }
+
     /// The highest head seen.
     fn head(&self, identity: &Fingerprint) -> Option<Head>;
 

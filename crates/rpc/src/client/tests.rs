@@ -3,6 +3,7 @@
 mod fake;
 mod replies;
 mod streams;
+mod succession;
 mod versions;
 
 use super::*;

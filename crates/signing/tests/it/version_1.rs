@@ -13,7 +13,8 @@ fn a_head_that_was_signed_in_version_1_is_accepted() {
         .collect();
     let head = RequestHead::from_pairs(&pairs).unwrap();
     assert_eq!(head.delegation, None);
-    let line = "role=viewer ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs x";
+    let line =
+        "role=viewer ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs x";
     let (enrolled, revoked) = (EnrolledKeys::parse(line), Revoked::default());
     let audience: Fingerprint = head.fingerprint.clone();
     let trust = Trust { audience: &audience, enrolled: &enrolled, revoked: &revoked };

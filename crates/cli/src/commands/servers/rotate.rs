@@ -57,7 +57,8 @@ async fn is_back(address: SocketAddr, new: &Fingerprint) -> Result<(), Failure> 
             return Ok(());
         }
         if begin.elapsed() > BACK {
-            let message = format!("the identity was rotated to {new}, but the server does not answer as it yet");
+            let message =
+                format!("the identity was rotated to {new}, but the server does not answer as it yet");
             return Err(Failure::new(FaultCode::Timeout, message)
                 .hint("the new identity is pinned here; look again with `allod servers status`"));
         }

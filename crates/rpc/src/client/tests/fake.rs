@@ -6,6 +6,7 @@ use allod_proto::{
     Digest, Epoch, Fault, Fingerprint, Nonce, Timestamp,
     command::{Frame, ReplyBody, StreamItem},
     headers::{EPOCH, FRAME_NAMESPACE, HEAD_NAMESPACE, RECORD, REPLY_NAMESPACE, REPLY_SIGNATURE},
+    messages::server::Succession,
     record::{Head, SignedHead},
 };
 use allod_signing::{
@@ -53,10 +54,14 @@ fn sign_head(key: &KeySigner, head: Head) -> SignedHead {
 pub(super) enum Act {
     /// Answer `hello` with this identity and these versions.
     Hello(Fingerprint, u32, u32),
+    /// The same, with a chain of identities that leads to this one.
+    Successor(Vec<Succession>),
     Raw(u16, String),
     Reply(Box<Reply>),
     Stream(Vec<Cut>),
     HangUp,
+    /// As a server that the request was not signed for.
+    Refuse,
 }
 
 pub(super) fn hello() -> Act {
@@ -311,22 +316,33 @@ async fn answer(
     let body = body.collect().await.unwrap().to_bytes();
     let head = RequestHead::parse(|name| parts.headers.get(name)?.to_str().ok()).ok();
     let request = Request { path: parts.uri.to_string(), head, body };
-    request.check(parts.method.as_str());
     let act = {
         let mut state = state.lock().unwrap();
         state.requests.push(request.clone());
         state.script.pop_front()
     };
+    if !matches!(act, Some(Act::Refuse)) {
+        request.check(parts.method.as_str());
+    }
     let nonce = request.head.as_ref().map(|head| head.nonce.clone());
     let nonce = || nonce.clone().expect("a signed request");
     match act {
         None | Some(Act::HangUp) => Err(io::ErrorKind::ConnectionReset.into()),
+        Some(Act::Refuse) => {
+            let fault = Fault::new(allod_proto::FaultCode::Refused, "no");
+            Ok(Reply::fault(fault).unsigned().response(&Nonce::new("n".repeat(22)).unwrap()))
+        }
         Some(Act::Raw(status, text)) => {
             Ok(Response::builder().status(status).body(Full::new(text.into())).unwrap())
         }
         Some(Act::Hello(identity, oldest, newest)) => {
             let reply = json!({"oldest": oldest, "newest": newest, "version": "1.0.0", "identity": identity,
                 "epoch": epoch(1)});
+            Ok(Reply::ok(reply).unsigned().response(&Nonce::new("n".repeat(22)).unwrap()))
+        }
+        Some(Act::Successor(succession)) => {
+            let reply = json!({"oldest": 1, "newest": 2, "version": "1.0.0", "epoch": epoch(1),
+                "identity": identity().fingerprint(), "succession": succession});
             Ok(Reply::ok(reply).unsigned().response(&Nonce::new("n".repeat(22)).unwrap()))
         }
         Some(Act::Reply(reply)) => Ok(reply.response(&nonce())),

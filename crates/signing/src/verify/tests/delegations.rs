@@ -46,16 +46,9 @@ fn a_delegation_is_good_until_its_end_and_not_before_its_time() {
     let early = NOW.minus(Duration::from_secs(60));
     assert!(judge(&head, &owner(), "", early).is_ok());
     let too_early = early.minus(Duration::from_millis(1));
-    assert_eq!(
-        refusal(&head, &owner(), "", too_early),
-        Refusal::Delegation("it was issued in the future")
-    );
-    let long = Terms::new(
-        key(9).public_key().clone(),
-        [server()],
-        Role::Owner,
-        (NOW, NOW.plus(DELEGATION_LONGEST)),
-    );
+    assert_eq!(refusal(&head, &owner(), "", too_early), Refusal::Delegation("it was issued in the future"));
+    let long =
+        Terms::new(key(9).public_key().clone(), [server()], Role::Owner, (NOW, NOW.plus(DELEGATION_LONGEST)));
     assert_eq!(
         refusal(&by_owner(&long.unwrap()), &owner(), "", NOW.plus(DELEGATION_LONGEST)),
         Refusal::Expired
@@ -64,12 +57,8 @@ fn a_delegation_is_good_until_its_end_and_not_before_its_time() {
 
 #[test]
 fn a_delegation_for_other_servers_is_refused() {
-    let elsewhere = Terms::new(
-        key(9).public_key().clone(),
-        [key(88).fingerprint()],
-        Role::Owner,
-        (NOW, NOW.plus(HOUR)),
-    );
+    let elsewhere =
+        Terms::new(key(9).public_key().clone(), [key(88).fingerprint()], Role::Owner, (NOW, NOW.plus(HOUR)));
     assert_eq!(
         refusal(&by_owner(&elsewhere.unwrap()), &owner(), "", NOW),
         Refusal::Delegation("it is for other servers")
@@ -220,8 +209,7 @@ fn one_signature_of_the_parent_is_enough_for_twenty_servers() {
     }
     let parent = Counted(key(1), std::sync::atomic::AtomicUsize::new(0));
     let servers: Vec<_> = (100..120).map(|seed| key(seed).fingerprint()).collect();
-    let terms =
-        Terms::new(key(9).public_key().clone(), servers.clone(), Role::Viewer, (NOW, NOW.plus(HOUR)));
+    let terms = Terms::new(key(9).public_key().clone(), servers.clone(), Role::Viewer, (NOW, NOW.plus(HOUR)));
     let signer = DelegatedSigner::new(key(9), terms.unwrap().sign(&parent).unwrap()).unwrap();
     let (enrolled, revoked) = (EnrolledKeys::parse(&owner()), Revoked::default());
     for audience in &servers {
