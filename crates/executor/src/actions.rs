@@ -96,6 +96,10 @@ fn attach(executor: &Arc<Executor>, version: &str) -> Result<Done, Fault> {
         .all()
         .filter_map(|record| Some(record.operation.as_ref()?.operation.clone()))
         .collect();
+    let (identity_key, succession) = {
+        let who = executor.who();
+        (who.key(), who.succession())
+    };
     Ok(Done::Attached(Box::new(Attached {
         epoch,
         record_key: executor.record_key().to_owned(),
@@ -105,8 +109,8 @@ fn attach(executor: &Arc<Executor>, version: &str) -> Result<Done, Fault> {
         open,
         releases: executor.layout().releases(),
         keys: executor.keys().files(),
-        identity_key: executor.who().key(),
-        succession: executor.who().succession(),
+        identity_key,
+        succession,
     })))
 }
 

@@ -208,6 +208,8 @@ fn placeholder() -> Attached {
     let nobody =
         allod_proto::executor::KeyFiles { enrolled: String::new(), revoked: String::new(), generation: 0 };
     Attached {
+        identity_key: None,
+        succession: Vec::new(),
         epoch: Epoch::from_random([0; 16]),
         record_key: String::new(),
         recipient: String::new(),

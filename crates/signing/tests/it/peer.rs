@@ -121,6 +121,7 @@ impl Keygen {
     pub(crate) fn head(&self, name: &str, public: &PublicKey) -> RequestHead {
         let request = Request::new();
         RequestHead {
+            delegation: None,
             fingerprint: public.fingerprint().clone(),
             timestamp: NOW,
             nonce: request.nonce.clone(),
