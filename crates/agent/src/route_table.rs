@@ -97,9 +97,12 @@ impl RouteTables {
         match Control::ask_once(&self.control, &ask, timeout + Duration::from_secs(5)).await {
             Ok(ProxyAnswer::Drained { cut }) => Ok(cut),
             Ok(ProxyAnswer::Failed { message }) => Err(Fault::new(FaultCode::Internal, message)),
-            Ok(ProxyAnswer::Loaded { .. } | ProxyAnswer::Done | ProxyAnswer::Status(_)) => {
-                Err(Fault::new(FaultCode::Internal, "the proxy answered something else"))
-            }
+            Ok(
+                ProxyAnswer::Loaded { .. }
+                | ProxyAnswer::Done
+                | ProxyAnswer::Certificates { .. }
+                | ProxyAnswer::Status(_),
+            ) => Err(Fault::new(FaultCode::Internal, "the proxy answered something else")),
             Err(error) => Err(unreachable_proxy(&error)),
         }
     }

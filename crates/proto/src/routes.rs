@@ -189,6 +189,8 @@ pub enum ProxyAsk {
         /// The app.
         app: AppRef,
     },
+    /// Read the certificates again.
+    Certificates,
     /// What is going on.
     Status,
 }
@@ -209,6 +211,13 @@ pub enum ProxyAnswer {
     },
     /// Done.
     Done,
+    /// The certificates were read; what is complained about is served as it was before, or not at all.
+    Certificates {
+        /// The names that can be served.
+        names: Vec<String>,
+        /// One sentence for each file or name that is not in use.
+        complaints: Vec<String>,
+    },
     /// What is going on.
     Status(ProxyStatus),
     /// It could not be done; what was served before is served on.
@@ -231,6 +240,21 @@ pub struct ProxyStatus {
     pub in_flight: u64,
     /// Answers the proxy made itself with a 5xx status (no instance, no answer, timeout) since start.
     pub own_errors: u64,
+    /// The process that answers.
+    #[serde(default)]
+    pub pid: u32,
+    /// The apps whose requests wait.
+    #[serde(default)]
+    pub paused: Vec<PausedApp>,
+}
+
+/// An app whose requests wait in a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedApp {
+    /// The app.
+    pub app: AppRef,
+    /// How long a request waits at most, in milliseconds.
+    pub timeout_ms: u64,
 }
 
 #[cfg(test)]

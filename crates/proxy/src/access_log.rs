@@ -1,11 +1,13 @@
 //! The access log: one JSON line a request, written by a thread of its own through a bounded queue. When the disk can't
-//! keep up, lines are dropped and counted; requests never wait. One older file is kept.
+//! keep up, lines are dropped and counted; requests never wait. One older file is kept. Several proxies may write to one
+//! log, as when one takes over from another: each appends whole lines, and one of them sets the file aside.
 
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         atomic::{AtomicU64, Ordering},
@@ -112,7 +114,7 @@ impl LogFile {
         loop {
             let outcome = match lines.recv_timeout(FLUSH) {
                 Ok(line) => self.append(&line),
-                Err(RecvTimeoutError::Timeout) => self.file.flush(),
+                Err(RecvTimeoutError::Timeout) => self.file.flush().and_then(|()| self.follow()),
                 Err(RecvTimeoutError::Disconnected) => return self.end(),
             };
             if let Err(error) = outcome {
@@ -138,10 +140,33 @@ impl LogFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         self.file.flush()?;
+        // Who waits here for another finds the file moved.
+        flock(self.file.get_ref(), FlockOperation::LockExclusive)?;
+        if self.is_moved()? {
+            return self.follow();
+        }
         let mut older = self.path.clone().into_os_string();
         older.push(".1");
         std::fs::rename(&self.path, &older)?;
-        *self = Self::open(std::mem::take(&mut self.path), self.bound)?;
+        self.reopen()
+    }
+
+    /// Goes on in the file that has the name now, if another proxy set ours aside.
+    fn follow(&mut self) -> io::Result<()> {
+        if self.is_moved()? { self.reopen() } else { Ok(()) }
+    }
+
+    fn is_moved(&self) -> io::Result<bool> {
+        let ours = self.file.get_ref().metadata()?.ino();
+        match std::fs::metadata(&self.path) {
+            Ok(named) => Ok(named.ino() != ours),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
+        *self = Self::open(self.path.clone(), self.bound)?;
         Ok(())
     }
 }
@@ -172,6 +197,28 @@ mod tests {
         let text = serde_json::to_string(&line).unwrap();
         assert!(!text.contains(|c: char| c.is_control()), "{text}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["path"], line.path);
+    }
+
+    #[test]
+    fn two_that_write_to_one_log_lose_no_line_when_one_sets_it_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.log");
+        let mut old = LogFile::open(path.clone(), 100).unwrap();
+        let mut new = LogFile::open(path.clone(), 100).unwrap();
+        old.append(b"old 1\n").unwrap();
+        for at in 0..11 {
+            new.append(format!("new {at:04}\n").as_bytes()).unwrap();
+        }
+        // The new one has set the file aside with its twelfth line, and the old one does not know.
+        new.append(b"new last\n").unwrap();
+        old.append(b"old 2\n").unwrap();
+        old.file.flush().unwrap();
+        old.append(&[&[b'x'; 95][..], b"\n"].concat()).unwrap();
+        (old.end(), new.end());
+        let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+        let (log, older) = (read("access.log"), read("access.log.1"));
+        assert_eq!(older.lines().count(), 13, "eleven of the new one, two of the old: {older}");
+        assert_eq!(log.lines().count(), 2, "{log}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub(crate) const ERROR: HeaderName = HeaderName::from_static("x-allod-error");
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reason {
     Malformed,
+    ToHttps,
     Method,
     NoRoute,
     NoFile,
@@ -33,6 +34,7 @@ impl Reason {
     fn parts(self) -> (&'static str, StatusCode, &'static str) {
         match self {
             Self::Malformed => ("malformed", StatusCode::BAD_REQUEST, "The request is malformed."),
+            Self::ToHttps => ("to_https", StatusCode::PERMANENT_REDIRECT, "This is served over https only."),
             Self::Method => ("method", StatusCode::METHOD_NOT_ALLOWED, "Files can only be read."),
             Self::NoRoute => ("no_route", StatusCode::NOT_FOUND, "Nothing is served under this name."),
             Self::NoFile => ("no_file", StatusCode::NOT_FOUND, "There is no such page."),
@@ -73,6 +75,18 @@ impl Reason {
 pub(crate) fn stopped(message: &str) -> Response<AnswerBody> {
     let (word, status, sentence) = Reason::Stopped.parts();
     page(word, status, if message.is_empty() { sentence } else { message })
+}
+
+/// The answer that sends a client to https with the same path. `host` was checked to be one.
+pub(crate) fn to_https(host: &str, port: u16, path: &str) -> Response<AnswerBody> {
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    let Ok(location) = HeaderValue::from_maybe_shared(Bytes::from(format!("https://{host}{port}{path}")))
+    else {
+        return Reason::Malformed.answer();
+    };
+    let mut answer = Reason::ToHttps.answer();
+    answer.headers_mut().insert(header::LOCATION, location);
+    answer
 }
 
 /// Whether an answer of the proxy's own comes before the request's body was read, so that the connection must end.

@@ -41,6 +41,8 @@ pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     pub(crate) address: SocketAddr,
     pub(crate) is_trusted: bool,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
     pub(crate) activity: Arc<Activity>,
     /// Held by whatever must end before the worker may.
     pub(crate) alive: mpsc::Sender<()>,
@@ -55,7 +57,10 @@ pub(crate) async fn answer(
     let is_h2 = request.version() == Version::HTTP_2;
     let mut ending = Some(Box::new(Ending::new(&client, &request, active)));
     let mut answer = match Inbound::read(request, verdict) {
-        Ok(inbound) => inbound.route(&client, &mut ending).await,
+        Ok(inbound) => match inbound.elsewhere(&client) {
+            Some(answer) => answer,
+            None => inbound.route(&client, &mut ending).await,
+        },
         Err(sentence) => {
             tracing::debug!(client = %client.address, sentence, "refused a request");
             Reason::Malformed.answer()
@@ -64,6 +69,11 @@ pub(crate) async fn answer(
     if !is_h2 && answer::gives_up_on_body(&answer) {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         client.activity.linger();
+    } else if !is_h2
+        && client.worker.shared.is_retiring()
+        && answer.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     // After a switch of protocols the tunnel has taken it.
     if let Some(mut ending) = ending {
@@ -83,11 +93,27 @@ struct Inbound {
 impl Inbound {
     fn read(request: Request<Incoming>, verdict: Verdict) -> Result<Self, &'static str> {
         let host = headers::host_of(&request)?.map(std::borrow::Cow::into_owned);
-        if request.headers().contains_key(TRANSFER_ENCODING) && verdict != Verdict::Clear {
-            return Err("Content-Length together with Transfer-Encoding, or a pipelined body");
+        if request.headers().contains_key(TRANSFER_ENCODING) {
+            if verdict != Verdict::Clear {
+                return Err("Content-Length together with Transfer-Encoding, or a pipelined body");
+            }
+            if !headers::is_chunked_only(request.headers()) {
+                return Err("a transfer coding that is not chunked alone");
+            }
         }
         let uri = request.uri().clone();
         Ok(Self { request, host, uri })
+    }
+
+    /// The answer that sends a client to https, where that is wished and the client, or a trusted hop, is not there.
+    fn elsewhere(&self, client: &Client) -> Option<Response<AnswerBody>> {
+        let port = client.worker.shared.https_redirect.filter(|_| client.scheme == "http")?;
+        if client.is_trusted && headers::was_https(self.request.headers()) {
+            return None;
+        }
+        let Some(host) = &self.host else { return Some(Reason::Malformed.answer()) };
+        let path = self.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        Some(answer::to_https(host, port, path))
     }
 
     /// Finds who answers, and again after each failure that may be repeated.
@@ -231,7 +257,7 @@ impl Prepared {
         };
         let mut headers = parts.headers;
         let is_trusted = client.is_trusted;
-        let sender = Sender { ip: client.address.ip(), is_trusted, scheme: "http" };
+        let sender = Sender { ip: client.address.ip(), is_trusted, scheme: client.scheme };
         headers::prepare(&mut headers, sender, host, &client.worker.ids);
         if let Some((_, to)) = &upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));

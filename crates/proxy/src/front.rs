@@ -2,6 +2,7 @@
 //! be idle for the keep-alive time, a head that has begun must end in time, and a client that takes nothing is cut.
 //! It also looks at each HTTP/1 head for the pair of length headers that hyper resolves in silence.
 
+use crate::tls::Stream;
 use bytes::{Buf, Bytes};
 use memchr::{memchr_iter, memmem};
 use std::{
@@ -13,7 +14,6 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
 
@@ -30,6 +30,8 @@ struct State {
     head_since: Option<Instant>,
     verdict: Verdict,
     lingers: bool,
+    /// Shortens the time a quiet connection is kept.
+    quiet_bound: Option<Duration>,
 }
 
 /// What was seen in the raw head of the coming request.
@@ -52,6 +54,7 @@ impl Activity {
             head_since: None,
             verdict: Verdict::Unseen,
             lingers: false,
+            quiet_bound: None,
         })))
     }
 
@@ -70,6 +73,11 @@ impl Activity {
     /// reset, and a client that sends before it reads would never see its answer.
     pub(crate) fn linger(&self) {
         self.lock().lingers = true;
+    }
+
+    /// From now on the connection is kept for this long at most while it is quiet.
+    pub(crate) fn bound_quiet(&self, bound: Duration) {
+        self.lock().quiet_bound = Some(bound);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -102,7 +110,7 @@ pub(crate) struct Patience {
 
 #[derive(Debug)]
 pub(crate) struct Front {
-    stream: TcpStream,
+    stream: Stream,
     prefix: Bytes,
     activity: Arc<Activity>,
     patience: Patience,
@@ -119,7 +127,7 @@ const LINGER: Duration = Duration::from_secs(2);
 impl Front {
     /// Serves `prefix`, which was read already, and then the stream.
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Stream,
         prefix: Bytes,
         activity: Arc<Activity>,
         patience: Patience,
@@ -159,6 +167,7 @@ impl Front {
             return None;
         }
         let idle = if state.begun == 0 { self.patience.head } else { self.patience.keep_alive };
+        let idle = state.quiet_bound.map_or(idle, |bound| idle.min(bound));
         let quiet = state.quiet_since + idle;
         Some(state.head_since.map_or(quiet, |since| (since + self.patience.head).min(quiet)))
     }
@@ -254,7 +263,7 @@ impl AsyncWrite for Front {
                 return Poll::Ready(Ok(()));
             }
             let mut buf = ReadBuf::new(&mut waste);
-            let read = ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf));
+            let read = ready!(this.stream.poll_read_raw(cx, &mut buf));
             if read.is_err() || buf.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }

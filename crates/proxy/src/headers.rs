@@ -118,6 +118,19 @@ pub(crate) struct Sender {
     pub(crate) scheme: &'static str,
 }
 
+/// Whether the body is chunked and nothing besides. Others are taken off nowhere on the way, so that the instance would
+/// take the coded bytes for the body.
+pub(crate) fn is_chunked_only(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let only = codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    only && codings.next().is_none()
+}
+
+/// Whether a hop says that the client spoke https with it.
+pub(crate) fn was_https(headers: &HeaderMap) -> bool {
+    headers.get(X_FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
 /// Makes the client's headers into those that the instance gets. `host` is the authority as the client wrote it.
 pub(crate) fn prepare(headers: &mut HeaderMap, sender: Sender, host: Option<HeaderValue>, ids: &RequestIds) {
     let takes_trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));

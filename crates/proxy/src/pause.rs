@@ -1,6 +1,6 @@
 //! Paused apps. Their new requests wait in a bounded queue until the app is resumed or their patience ends.
 
-use allod_proto::AppRef;
+use allod_proto::{AppRef, routes::PausedApp};
 use std::{
     collections::HashMap,
     sync::{
@@ -42,6 +42,16 @@ impl Pauses {
         };
         paused.insert(app, Arc::new(Pause { patience, waiting: AtomicUsize::new(0), over }));
         self.count.store(paused.len(), Ordering::SeqCst);
+    }
+
+    /// The paused apps.
+    pub(crate) fn all(&self) -> Vec<PausedApp> {
+        let patience = |pause: &Pause| u64::try_from(pause.patience.as_millis()).unwrap_or(u64::MAX);
+        let paused = self.lock();
+        paused
+            .iter()
+            .map(|(app, pause)| PausedApp { app: app.clone(), timeout_ms: patience(pause) })
+            .collect()
     }
 
     /// Lets the app's requests go on.

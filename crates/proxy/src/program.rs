@@ -1,6 +1,10 @@
 //! `allod proxy`: flags, the listeners that were handed over or are bound here, and the end on a signal.
 
-use crate::{Cidr, Limits, RunError, Settings, run};
+use crate::{
+    Cidr, Limits, Order, RunError, Settings,
+    hand_over::{self, Listeners},
+    run,
+};
 use allod_daemon::{BeginError, Clock, CommonFlags, Shutdown};
 use clap::Parser;
 use std::{
@@ -13,6 +17,10 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 
 /// The program that answers visitors
 #[derive(Debug, Parser)]
@@ -24,12 +32,21 @@ struct Flags {
     /// Where the control socket is bound
     #[arg(long, value_name = "PATH")]
     control: PathBuf,
-    /// A listener was handed over as standard input: a restart then refuses no connection
+    /// A listener, or a socket with several, was handed over as standard input: a restart then refuses no connection
     #[arg(long)]
     listen_stdin: bool,
     /// Listen here; may be given several times
-    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "listen_stdin")]
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present_any = ["listen_stdin", "tls_listen"])]
     listen: Vec<SocketAddr>,
+    /// Listen here for TLS; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "certificates")]
+    tls_listen: Vec<SocketAddr>,
+    /// The folder of certificates: NAME.pem with the chain, NAME.key; read again at SIGHUP
+    #[arg(long, value_name = "DIR")]
+    certificates: Option<PathBuf>,
+    /// Send who comes without TLS to https, at this port
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "443", requires = "certificates")]
+    redirect_to_https: Option<u16>,
     /// Where the access log goes
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
@@ -42,6 +59,9 @@ struct Flags {
     /// How long requests may go on when the program is told to end
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     end_within: u64,
+    /// How long connections may go on after SIGQUIT, which says that another proxy accepts now
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    retire_within: u64,
     #[command(flatten)]
     common: CommonFlags,
 }
@@ -54,7 +74,7 @@ enum ProgramError {
     Run(#[from] RunError),
     #[error("the runtime or its signals can't be had")]
     Runtime(#[source] io::Error),
-    #[error("standard input is no listener")]
+    #[error("standard input is no listener and brings none")]
     HandedOver(#[source] io::Error),
     #[error("can't listen on {address}")]
     Listen { address: SocketAddr, source: io::Error },
@@ -80,15 +100,22 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn start(flags: Flags) -> Result<(), ProgramError> {
     flags.common.begin()?;
-    let listeners = listeners(&flags)?;
+    let Listeners { http, https } = listeners(&flags)?;
     // The workers have runtimes of their own; this one accepts and answers the control socket.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ProgramError::Runtime)?;
-    let limits = Limits { shutdown: Duration::from_secs(flags.end_within), ..Limits::default() };
+    let limits = Limits {
+        shutdown: Duration::from_secs(flags.end_within),
+        retire: Duration::from_secs(flags.retire_within),
+        ..Limits::default()
+    };
     let settings = Settings {
         routes: flags.routes,
         control: flags.control,
-        listeners,
+        listeners: http,
+        tls_listeners: https,
+        certificates: flags.certificates,
+        https_redirect: flags.redirect_to_https,
         access_log: flags.access_log,
         trusted_hops: flags.trusted_hop,
         proxy_protocol: flags.proxy_protocol,
@@ -96,26 +123,41 @@ fn start(flags: Flags) -> Result<(), ProgramError> {
         clock: Clock::start(),
     };
     runtime.block_on(async {
-        let shutdown = Shutdown::on_signals().map_err(ProgramError::Runtime)?;
-        Ok(run(settings, async move { shutdown.requested().await }).await?)
+        let orders = orders_by_signal().map_err(ProgramError::Runtime)?;
+        Ok(run(settings, orders).await?)
     })
 }
 
-fn listeners(flags: &Flags) -> Result<Vec<TcpListener>, ProgramError> {
-    let mut listeners = Vec::new();
-    if flags.listen_stdin {
-        let handed_over = io::stdin().as_fd().try_clone_to_owned().map_err(ProgramError::HandedOver)?;
-        let listens = rustix::net::sockopt::socket_acceptconn(&handed_over)
-            .map_err(|error| ProgramError::HandedOver(error.into()))?;
-        if !listens {
-            return Err(ProgramError::HandedOver(io::ErrorKind::InvalidInput.into()));
-        }
-        listeners.push(TcpListener::from(handed_over));
+/// SIGTERM and SIGINT stop, SIGQUIT retires, SIGHUP reads the certificates again.
+fn orders_by_signal() -> io::Result<mpsc::UnboundedReceiver<Order>> {
+    let (give, orders) = mpsc::unbounded_channel();
+    for (kind, order) in [(SignalKind::hangup(), Order::Certificates), (SignalKind::quit(), Order::Retire)] {
+        let (mut signals, give) = (signal(kind)?, give.clone());
+        tokio::spawn(async move { while signals.recv().await.is_some() && give.send(order).is_ok() {} });
     }
+    let shutdown = Shutdown::on_signals()?;
+    tokio::spawn(async move {
+        shutdown.requested().await;
+        // Who has ended already needs no order.
+        give.send(Order::Stop).is_ok()
+    });
+    Ok(orders)
+}
+
+fn listeners(flags: &Flags) -> Result<Listeners, ProgramError> {
+    let mut listeners = Listeners::default();
+    if flags.listen_stdin {
+        let given = io::stdin().as_fd().try_clone_to_owned().map_err(ProgramError::HandedOver)?;
+        listeners = hand_over::unpack(given).map_err(ProgramError::HandedOver)?;
+    }
+    let bind = |address: &SocketAddr| {
+        TcpListener::bind(address).map_err(|source| ProgramError::Listen { address: *address, source })
+    };
     for address in &flags.listen {
-        let bound = TcpListener::bind(address)
-            .map_err(|source| ProgramError::Listen { address: *address, source })?;
-        listeners.push(bound);
+        listeners.http.push(bind(address)?);
+    }
+    for address in &flags.tls_listen {
+        listeners.https.push(bind(address)?);
     }
     Ok(listeners)
 }
@@ -145,12 +187,13 @@ mod tests {
         assert!(read(&[]).is_err());
         assert!(read(&["--listen", "127.0.0.1:0", "--proxy-protocol"]).is_err());
         assert!(read(&["--listen", "localhost"]).is_err());
+        assert!(read(&["--tls-listen", "127.0.0.1:0"]).is_err(), "TLS without certificates");
     }
 
     #[test]
     fn a_listener_may_be_handed_over_or_bound_or_both() {
         assert!(read(&["--listen-stdin"]).unwrap().listen_stdin);
         let flags = read(&["--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0"]).unwrap();
-        assert_eq!(listeners(&flags).unwrap().len(), 2);
+        assert_eq!(listeners(&flags).unwrap().http.len(), 2);
     }
 }

@@ -3,16 +3,18 @@
 
 use crate::{
     access_log::AccessLog,
-    control,
-    settings::Settings,
-    shared::Shared,
+    control::{self, Answering},
+    predecessors::Predecessors,
+    settings::{Limits, Settings},
+    shared::{Fixed, Shared},
     table_file::TableError,
-    worker::{self, Accepted, Load},
+    tls::{Certificates, CertificatesError, Tls},
+    worker::{self, Accepted, Load, Phase},
 };
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -22,7 +24,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, oneshot, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 
 /// How long to wait after accepting failed, as when file descriptors have run out.
@@ -34,6 +36,15 @@ pub enum RunError {
     /// The routes can't be served.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// There are no certificates.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
+    /// There are TLS listeners, but no folder of certificates.
+    #[error("a listener with TLS needs a folder of certificates")]
+    NoCertificates,
+    /// TLS can't be had.
+    #[error("TLS can't be set up")]
+    Tls(#[source] rustls::Error),
     /// The control socket can't be bound.
     #[error("the control socket {} can't be bound", path.display())]
     Control {
@@ -58,45 +69,144 @@ pub enum RunError {
     Worker(#[source] io::Error),
 }
 
-/// Serves until `shutdown` is ready, then accepts no more and lets requests end for [`Limits::shutdown`](crate::Limits).
+/// What a running proxy can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Read the certificates again.
+    Certificates,
+    /// Another proxy accepts now: serve what is here to its end, for [`Limits::retire`] at most, then end.
+    Retire,
+    /// Accept no more and end within [`Limits::shutdown`].
+    Stop,
+}
+
+/// Serves until told to stop, or, told to retire, until nothing is left to serve. Orders that can come no more are a stop.
+///
+/// A proxy that has the control socket already is the predecessor: from now on it is asked through this one.
 ///
 /// # Errors
-/// [`RunError`] when it can't start; nothing was accepted then.
-pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-    let Settings { routes, control, listeners, access_log, trusted_hops, proxy_protocol, limits, clock } =
-        settings;
-    let log = match access_log {
-        Some(path) => AccessLog::open(&path, limits.access_log_bytes)
-            .map_err(|source| RunError::AccessLog { path, source })?,
-        None => AccessLog::default(),
-    };
-    let shared = Arc::new(Shared::load(&routes, limits, trusted_hops, clock, log)?);
-    let listeners =
-        listeners.into_iter().map(prepare).collect::<io::Result<Vec<_>>>().map_err(RunError::Listener)?;
-    let listen: Arc<[SocketAddr]> = listeners.iter().map(|(_, address)| *address).collect();
-    let socket = control::bind(&control).map_err(|source| RunError::Control { path: control, source })?;
+/// [`RunError`] when it can't start; nothing was accepted then, and whoever had the control socket still has it.
+pub async fn run(settings: Settings, mut orders: mpsc::UnboundedReceiver<Order>) -> Result<(), RunError> {
+    let Prepared { shared, control, listeners, proxy_protocol } = Prepared::new(settings)?;
+    let predecessors = Predecessors::find(&control).await;
+    for paused in predecessors.pauses().await {
+        shared.pauses.pause(paused.app, Duration::from_millis(paused.timeout_ms));
+    }
+    let socket =
+        control::bind(&control).map_err(|source| RunError::Control { path: control.clone(), source })?;
+    // Until here the other one answered the agent, so the routes may have changed once more.
+    if let Err(error) = shared.reload() {
+        tracing::error!(%error, "the routes changed while starting and can't be read; those of before are served");
+    }
+    let listen = listeners.iter().map(|listener| listener.address).collect();
     let workers = Workers::start(&shared, proxy_protocol)?;
-    let room = Arc::new(Semaphore::new(shared.limits.connections.min(Semaphore::MAX_PERMITS)));
-
     let mut tasks = JoinSet::new();
-    tasks.spawn(control::serve(socket, Arc::clone(&shared), listen));
-    let hands = Arc::clone(&workers.hands);
-    let accepting: Vec<_> = listeners
+    let answering = Arc::new(Answering { shared: Arc::clone(&shared), listen, predecessors });
+    tasks.spawn(control::serve(socket, control, answering));
+    let room = Arc::new(Semaphore::new(shared.limits.connections.min(Semaphore::MAX_PERMITS)));
+    let accepting: Vec<AbortHandle> = listeners
         .into_iter()
-        .map(|(listener, _)| tasks.spawn(accept_all(listener, Arc::clone(&hands), Arc::clone(&room))))
+        .map(|listener| tasks.spawn(accept_all(listener, Arc::clone(&workers.hands), Arc::clone(&room))))
         .collect();
     tracing::info!(generation = shared.generation(), "the proxy serves");
-    shutdown.await;
-    // The control socket answers on, as a drain may be waiting.
-    accepting.iter().for_each(tokio::task::AbortHandle::abort);
-    workers.stop().await;
+    // The control socket answers to the end, as a drain may be waiting.
+    obey(&mut orders, &shared, workers, &accepting).await;
     Ok(())
 }
 
-fn prepare(listener: std::net::TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((TcpListener::from_std(listener)?, address))
+async fn obey(
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+    shared: &Arc<Shared>,
+    mut workers: Workers,
+    accepting: &[AbortHandle],
+) {
+    let mut has_retired = false;
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order.unwrap_or(Order::Stop),
+            () = workers.ended(), if has_retired => return,
+        };
+        match order {
+            Order::Certificates => reload_certificates(shared).await,
+            Order::Retire => {
+                tracing::info!("another proxy accepts; what is here is served to its end");
+                accepting.iter().for_each(AbortHandle::abort);
+                shared.is_retiring.store(true, Ordering::Relaxed);
+                workers.phase.send_replace(Phase::Retiring);
+                // Without senders the workers know that nothing more comes.
+                workers.hands = Arc::default();
+                has_retired = true;
+            }
+            Order::Stop => {
+                accepting.iter().for_each(AbortHandle::abort);
+                workers.phase.send_replace(Phase::Stopping);
+                return workers.ended().await;
+            }
+        }
+    }
+}
+
+async fn reload_certificates(shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    let read =
+        tokio::task::spawn_blocking(move || shared.tls.as_ref().map(|tls| tls.certificates.reload())).await;
+    if let Ok(Some(Err(error))) = read {
+        tracing::error!(%error, "the certificates were not read; those of before are served on");
+    }
+}
+
+/// What can be got ready without anybody noticing.
+struct Prepared {
+    shared: Arc<Shared>,
+    control: PathBuf,
+    listeners: Vec<Listener>,
+    proxy_protocol: bool,
+}
+
+struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    is_tls: bool,
+}
+
+impl Prepared {
+    fn new(settings: Settings) -> Result<Self, RunError> {
+        let needs_tls = !settings.tls_listeners.is_empty();
+        let tls = tls(settings.certificates.as_deref(), needs_tls, &settings.limits)?;
+        let log = match settings.access_log {
+            Some(path) => AccessLog::open(&path, settings.limits.access_log_bytes)
+                .map_err(|source| RunError::AccessLog { path, source })?,
+            None => AccessLog::default(),
+        };
+        let fixed = Fixed {
+            limits: settings.limits,
+            trusted_hops: settings.trusted_hops,
+            clock: settings.clock,
+            log,
+            tls,
+            https_redirect: settings.https_redirect,
+        };
+        let shared = Arc::new(Shared::load(&settings.routes, fixed)?);
+        let plain = settings.listeners.into_iter().map(|listener| Listener::new(listener, false));
+        let with_tls = settings.tls_listeners.into_iter().map(|listener| Listener::new(listener, true));
+        let listeners = plain.chain(with_tls).collect::<io::Result<_>>().map_err(RunError::Listener)?;
+        Ok(Self { shared, control: settings.control, listeners, proxy_protocol: settings.proxy_protocol })
+    }
+}
+
+fn tls(folder: Option<&Path>, is_needed: bool, limits: &Limits) -> Result<Option<Tls>, RunError> {
+    let Some(folder) = folder else {
+        return if is_needed { Err(RunError::NoCertificates) } else { Ok(None) };
+    };
+    Tls::new(Certificates::load(folder)?, limits.handshakes).map(Some).map_err(RunError::Tls)
+}
+
+impl Listener {
+    fn new(listener: std::net::TcpListener, is_tls: bool) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self { socket: TcpListener::from_std(listener)?, address, is_tls })
+    }
 }
 
 /// One worker as the accepting task sees it.
@@ -108,8 +218,8 @@ struct Hand {
 
 struct Workers {
     hands: Arc<Vec<Hand>>,
-    stop: watch::Sender<bool>,
-    ended: Vec<oneshot::Receiver<()>>,
+    phase: watch::Sender<Phase>,
+    running: Vec<oneshot::Receiver<()>>,
 }
 
 impl Workers {
@@ -118,12 +228,12 @@ impl Workers {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             count => count,
         };
-        let (stop, stopping) = watch::channel(false);
-        let (mut hands, mut ended) = (Vec::new(), Vec::new());
+        let (phase, watching) = watch::channel(Phase::Serving);
+        let (mut hands, mut running) = (Vec::new(), Vec::new());
         for number in 0..count {
             let (queue, accepted) = mpsc::unbounded_channel();
             let (end, has_ended) = oneshot::channel();
-            let (shared, stopping) = (Arc::clone(shared), stopping.clone());
+            let (shared, watching) = (Arc::clone(shared), watching.clone());
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -131,36 +241,38 @@ impl Workers {
             std::thread::Builder::new()
                 .name(format!("proxy-{number}"))
                 .spawn(move || {
-                    worker::run(&runtime, &shared, accepted, stopping, proxy_protocol);
+                    worker::run(&runtime, &shared, accepted, watching, proxy_protocol);
                     // A blocking read of a file must not hold up the end.
                     runtime.shutdown_background();
                     drop((shared, end));
                 })
                 .map_err(RunError::Worker)?;
             hands.push(Hand { queue, connections: Arc::default() });
-            ended.push(has_ended);
+            running.push(has_ended);
         }
-        Ok(Self { hands: Arc::new(hands), stop, ended })
+        Ok(Self { hands: Arc::new(hands), phase, running })
     }
 
-    async fn stop(self) {
-        self.stop.send_replace(true);
-        for end in self.ended {
-            // The worker says that it has ended by dropping its sender.
+    /// Returns when all have ended. May be given up and begun again.
+    async fn ended(&mut self) {
+        while let Some(end) = self.running.last_mut() {
+            // A worker says that it has ended by dropping its sender.
             let _ = end.await.is_ok();
+            self.running.pop();
         }
     }
 }
 
-async fn accept_all(listener: TcpListener, hands: Arc<Vec<Hand>>, room: Arc<Semaphore>) {
+async fn accept_all(listener: Listener, hands: Arc<Vec<Hand>>, room: Arc<Semaphore>) {
+    let Listener { socket, is_tls, .. } = listener;
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        let (stream, peer) = accept(&listener).await;
+        let (stream, peer) = accept(&socket).await;
         let Some(hand) = hands.iter().min_by_key(|hand| hand.connections.load(Ordering::Relaxed)) else {
             return;
         };
         let load = Load::add(&hand.connections);
-        if hand.queue.send(Accepted { stream, peer, permit, load }).is_err() {
+        if hand.queue.send(Accepted { stream, peer, is_tls, permit, load }).is_err() {
             tracing::error!("a worker has ended");
             return;
         }

@@ -12,6 +12,12 @@ pub struct Settings {
     pub control: PathBuf,
     /// The listeners, bound already by whoever may bind low ports. They are made non-blocking here.
     pub listeners: Vec<TcpListener>,
+    /// Listeners whose clients speak TLS, with the same conditions.
+    pub tls_listeners: Vec<TcpListener>,
+    /// The folder of certificates, `NAME.pem` and `NAME.key`; needed where there are TLS listeners.
+    pub certificates: Option<PathBuf>,
+    /// Requests without TLS are sent to https at this port.
+    pub https_redirect: Option<u16>,
     /// Where the access log goes; `None` writes none.
     pub access_log: Option<PathBuf>,
     /// Peers whose forwarded headers and PROXY headers are believed.
@@ -41,6 +47,10 @@ pub struct Limits {
     pub upstream_keep_alive: Duration,
     /// Idle connections kept for each instance and worker.
     pub upstream_idle: usize,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes that are computed at one time; more wait, within their time.
+    pub handshakes: usize,
     /// Requests of one paused app that may wait: more are answered 503.
     pub queue: usize,
     /// Concurrent streams of one HTTP/2 connection.
@@ -49,6 +59,11 @@ pub struct Limits {
     pub access_log_bytes: u64,
     /// How long requests may go on when the proxy is told to stop.
     pub shutdown: Duration,
+    /// How long connections may go on when another proxy has taken over the listeners.
+    pub retire: Duration,
+    /// How long a kept connection must have been quiet before it is closed when another proxy has taken over: a client
+    /// may be sending a request just then, and would see it fail.
+    pub retire_quiet: Duration,
     /// Threads that serve; 0 takes one for each processor.
     pub workers: usize,
 }
@@ -63,10 +78,14 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(5),
             upstream_keep_alive: Duration::from_secs(60),
             upstream_idle: 128,
+            handshake_timeout: Duration::from_secs(10),
+            handshakes: 512,
             queue: 1_000,
             h2_streams: 250,
             access_log_bytes: 64 * 1024 * 1024,
             shutdown: Duration::from_secs(30),
+            retire: Duration::from_secs(600),
+            retire_quiet: Duration::from_secs(20),
             workers: 0,
         }
     }

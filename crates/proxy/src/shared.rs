@@ -8,6 +8,7 @@ use crate::{
     routing::{Entry, Table, Target},
     settings::{Cidr, Limits},
     table_file::{self, TableError},
+    tls::Tls,
 };
 use allod_daemon::clock::Clock;
 use std::{
@@ -16,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -34,6 +35,21 @@ pub(crate) struct Shared {
     pub(crate) requests: AtomicU64,
     pub(crate) in_flight: AtomicU64,
     pub(crate) own_errors: AtomicU64,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) https_redirect: Option<u16>,
+    /// Another proxy has taken over: each answer is the last on its connection.
+    pub(crate) is_retiring: AtomicBool,
+}
+
+/// What is settled at the start.
+#[derive(Debug)]
+pub(crate) struct Fixed {
+    pub(crate) limits: Limits,
+    pub(crate) trusted_hops: Vec<Cidr>,
+    pub(crate) clock: Clock,
+    pub(crate) log: AccessLog,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) https_redirect: Option<u16>,
 }
 
 /// Where a request goes.
@@ -49,13 +65,8 @@ pub(crate) enum Choice {
 
 impl Shared {
     /// Loads the table at `routes` and is ready to serve it.
-    pub(crate) fn load(
-        routes: &Path,
-        limits: Limits,
-        trusted_hops: Vec<Cidr>,
-        clock: Clock,
-        log: AccessLog,
-    ) -> Result<Self, TableError> {
+    pub(crate) fn load(routes: &Path, fixed: Fixed) -> Result<Self, TableError> {
+        let Fixed { limits, trusted_hops, clock, log, tls, https_redirect } = fixed;
         let shared = Self {
             table: RwLock::default(),
             instances: Mutex::default(),
@@ -68,6 +79,9 @@ impl Shared {
             requests: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             own_errors: AtomicU64::new(0),
+            tls,
+            https_redirect,
+            is_retiring: AtomicBool::new(false),
         };
         shared.reload()?;
         Ok(shared)
@@ -147,6 +161,11 @@ impl Shared {
         }
         tracing::info!(%address, cut, in_time = in_time.is_ok(), "drained an instance");
         Ok(cut)
+    }
+
+    /// Whether another proxy has taken over.
+    pub(crate) fn is_retiring(&self) -> bool {
+        self.is_retiring.load(Ordering::Relaxed)
     }
 
     /// Whether forwarded headers of this peer are believed.

@@ -8,8 +8,9 @@ use crate::{
     pool::Pool,
     proxy_header::{self, Parsed},
     shared::Shared,
+    tls::{HandshakeError, Replay, Stream},
 };
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::{
     rt::Executor,
     server::conn::{http1, http2},
@@ -18,7 +19,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     io,
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -28,9 +29,10 @@ use std::{
 };
 use tokio::{
     io::AsyncReadExt,
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, mpsc, watch},
     task::LocalSet,
-    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at},
 };
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -41,10 +43,21 @@ const SEND_PATIENCE: Duration = Duration::from_secs(60);
 /// A connection just accepted.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: std::net::TcpStream,
     pub(crate) peer: SocketAddr,
+    pub(crate) is_tls: bool,
     pub(crate) permit: OwnedSemaphorePermit,
     pub(crate) load: Load,
+}
+
+/// How far the proxy is from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    /// Another proxy accepts; what is here may end by itself.
+    Retiring,
+    /// Only what is in flight is awaited.
+    Stopping,
 }
 
 /// Counts a worker's connections.
@@ -69,17 +82,17 @@ pub(crate) fn run(
     runtime: &tokio::runtime::Runtime,
     shared: &Arc<Shared>,
     accepted: mpsc::UnboundedReceiver<Accepted>,
-    stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     uses_proxy_protocol: bool,
 ) {
     let tasks = LocalSet::new();
-    tasks.block_on(runtime, serve(shared, accepted, stop, uses_proxy_protocol));
+    tasks.block_on(runtime, serve(shared, accepted, phase, uses_proxy_protocol));
 }
 
 async fn serve(
     shared: &Arc<Shared>,
     mut accepted: mpsc::UnboundedReceiver<Accepted>,
-    mut stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     uses_proxy_protocol: bool,
 ) {
     let limits = &shared.limits;
@@ -88,26 +101,48 @@ async fn serve(
     let (alive, mut all_done) = mpsc::channel::<()>(1);
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let until_stop = stop.clone();
-    loop {
-        tokio::select! {
-            next = accepted.recv() => {
-                let Some(next) = next else { break };
-                let (worker, stop, alive) = (Rc::clone(&worker), until_stop.clone(), alive.clone());
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = connection(next, worker, stop, alive, uses_proxy_protocol).await {
-                        tracing::debug!(%error, "a client's connection ended");
-                    }
-                });
+    let begin = |next: Accepted| {
+        let (worker, phase, alive) = (Rc::clone(&worker), phase.clone(), alive.clone());
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection(next, worker, phase, alive, uses_proxy_protocol).await {
+                tracing::debug!(%error, "a client's connection ended");
             }
+        });
+    };
+    let mut stopping = std::pin::pin!(reached(phase.clone(), Phase::Stopping));
+    let is_stopping = loop {
+        tokio::select! {
+            // None: what was accepted before another proxy took over is all here.
+            next = accepted.recv() => match next {
+                Some(next) => begin(next),
+                None => break false,
+            },
             _ = sweep.tick() => worker.pool.sweep(),
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopping.as_mut() => break true,
         }
+    };
+    while let Ok(next) = accepted.try_recv() {
+        begin(next);
     }
     drop((accepted, alive));
+    let retiring = Instant::now() + limits.retire;
+    while !is_stopping {
+        tokio::select! {
+            _ = all_done.recv() => return,
+            _ = sweep.tick() => worker.pool.sweep(),
+            () = stopping.as_mut() => break,
+            () = sleep_until(retiring) => break,
+        }
+    }
     if timeout(limits.shutdown, all_done.recv()).await.is_err() {
         tracing::warn!("requests were cut at the end of the time for stopping");
     }
+}
+
+/// Ready when the proxy is at least this far.
+async fn reached(mut phase: watch::Receiver<Phase>, wanted: Phase) {
+    // An error means that the sender is gone, which is the end.
+    let _ = phase.wait_for(|phase| *phase >= wanted).await.is_ok();
 }
 
 /// Why a connection was not served.
@@ -117,6 +152,8 @@ enum ConnectionError {
     Socket(#[from] io::Error),
     #[error("it sent no PROXY header, or is not trusted to")]
     ProxyHeader,
+    #[error("it got no TLS connection")]
+    Handshake(#[from] HandshakeError),
     #[error("HTTP failed")]
     Http(#[from] hyper::Error),
 }
@@ -124,59 +161,87 @@ enum ConnectionError {
 async fn connection(
     accepted: Accepted,
     worker: Rc<Worker>,
-    stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     alive: mpsc::Sender<()>,
     uses_proxy_protocol: bool,
 ) -> Result<(), ConnectionError> {
-    let Accepted { stream, peer, permit, load } = accepted;
+    let Accepted { stream, peer, is_tls, permit, load } = accepted;
     let _held = (permit, load, alive.clone());
-    let mut stream = tokio::net::TcpStream::from_std(stream)?;
+    let stream = TcpStream::from_std(stream)?;
     stream.set_nodelay(true)?;
     let limits = &worker.shared.limits;
-    let deadline = Instant::now() + limits.head_timeout;
     let is_trusted_hop = worker.shared.trusts(peer);
-    let mut first = BytesMut::with_capacity(FIRST_READ);
-    let mut address = peer;
+    let patience = if is_tls { limits.handshake_timeout } else { limits.head_timeout };
     let begun = async {
-        if uses_proxy_protocol {
-            if !is_trusted_hop {
-                return Err(ConnectionError::ProxyHeader);
-            }
-            address = read_proxy_header(&mut stream, &mut first).await?.unwrap_or(peer);
-        }
-        Ok(is_h2(&mut stream, &mut first).await?)
+        let (stream, first, address) = if uses_proxy_protocol {
+            introduced(stream, peer, is_trusted_hop).await?
+        } else {
+            (stream, BytesMut::new(), peer)
+        };
+        Ok::<_, ConnectionError>((begin(&worker.shared, stream, first, is_tls).await?, address))
     };
-    let is_h2 = tokio::select! {
-        begun = timeout_at(deadline, begun) => begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
-        () = stopped(stop.clone()) => return Ok(()),
+    let begun = tokio::select! {
+        begun = timeout_at(Instant::now() + patience, begun) => begun,
+        () = reached(phase.clone(), Phase::Stopping) => return Ok(()),
     };
+    let (Begun { stream, first, is_h2 }, address) =
+        begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let activity = Activity::new();
     let patience = Patience { head: limits.head_timeout, keep_alive: limits.keep_alive, send: SEND_PATIENCE };
-    let front = Front::new(stream, first.freeze(), Arc::clone(&activity), patience, is_h2);
+    let front = Front::new(stream, first, Arc::clone(&activity), patience, is_h2);
     // Behind a PROXY header the peer is the hop, so what the client itself says of its origin is not believed.
     let is_trusted = is_trusted_hop && !uses_proxy_protocol;
-    let client = Rc::new(Client { worker, address, is_trusted, activity, alive });
-    if is_h2 { serve_h2(front, client, stop).await } else { serve_h1(front, client, stop).await }
+    let scheme = if is_tls { "https" } else { "http" };
+    let client = Rc::new(Client { worker, address, is_trusted, scheme, activity, alive });
+    if is_h2 { serve_h2(front, client, phase).await } else { serve_h1(front, client, phase).await }
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is a stop too.
-    let _ = stop.wait_for(|stop| *stop).await.is_ok();
+/// A connection whose version of HTTP is known.
+struct Begun {
+    stream: Stream,
+    first: Bytes,
+    is_h2: bool,
+}
+
+async fn begin(
+    shared: &Shared,
+    mut stream: TcpStream,
+    mut first: BytesMut,
+    is_tls: bool,
+) -> Result<Begun, ConnectionError> {
+    if let Some(tls) = shared.tls.as_ref().filter(|_| is_tls) {
+        let (stream, is_h2) = tls.accept(Replay::new(first.freeze(), stream)).await?;
+        return Ok(Begun { stream, first: Bytes::new(), is_h2 });
+    }
+    if first.is_empty() {
+        // A client that is silent costs no buffer.
+        stream.readable().await?;
+        first.reserve(FIRST_READ);
+    }
+    let is_h2 = is_h2(&mut stream, &mut first).await?;
+    Ok(Begun { stream: Stream::Plain(stream), first: first.freeze(), is_h2 })
 }
 
 async fn serve_h1(
     front: Front,
     client: Rc<Client>,
-    stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) -> Result<(), ConnectionError> {
-    let head = client.worker.shared.limits.head_bytes;
+    let limits = &client.worker.shared.limits;
+    let (head, quiet) = (limits.head_bytes, limits.retire_quiet);
+    let activity = Arc::clone(&client.activity);
     let service = service_fn(move |request| forward::answer(Rc::clone(&client), request));
     let mut builder = http1::Builder::new();
     builder.max_buf_size(head.max(8 * 1024)).timer(TokioTimer::new());
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(front), service).with_upgrades());
     tokio::select! {
         done = serving.as_mut() => return Ok(done?),
-        () = stopped(stop) => serving.as_mut().graceful_shutdown(),
+        // A request may be on its way: it is answered, and told to be the last.
+        () = reached(phase.clone(), Phase::Retiring) => activity.bound_quiet(quiet),
+    }
+    tokio::select! {
+        done = serving.as_mut() => return Ok(done?),
+        () = reached(phase, Phase::Stopping) => serving.as_mut().graceful_shutdown(),
     }
     Ok(serving.await?)
 }
@@ -184,7 +249,7 @@ async fn serve_h1(
 async fn serve_h2(
     front: Front,
     client: Rc<Client>,
-    stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
 ) -> Result<(), ConnectionError> {
     let limits = &client.worker.shared.limits;
     let mut builder = http2::Builder::new(LocalExecutor);
@@ -198,7 +263,8 @@ async fn serve_h2(
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(front), service));
     tokio::select! {
         done = serving.as_mut() => return Ok(done?),
-        () = stopped(stop) => serving.as_mut().graceful_shutdown(),
+        // GOAWAY twice, with a round trip between: no stream that the client has begun is lost (RFC 9113, 6.8).
+        () = reached(phase, Phase::Retiring) => serving.as_mut().graceful_shutdown(),
     }
     Ok(serving.await?)
 }
@@ -215,19 +281,24 @@ impl<F: Future + 'static> Executor<F> for LocalExecutor {
     }
 }
 
-async fn read_proxy_header(
-    stream: &mut tokio::net::TcpStream,
-    first: &mut BytesMut,
-) -> Result<Option<SocketAddr>, ConnectionError> {
+async fn introduced(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    is_trusted_hop: bool,
+) -> Result<(TcpStream, BytesMut, SocketAddr), ConnectionError> {
+    if !is_trusted_hop {
+        return Err(ConnectionError::ProxyHeader);
+    }
+    let mut first = BytesMut::with_capacity(FIRST_READ);
     loop {
-        match proxy_header::parse(first) {
+        match proxy_header::parse(&first) {
             Parsed::Header { length, client } => {
                 first.advance(length);
-                return Ok(client);
+                return Ok((stream, first, client.unwrap_or(peer)));
             }
             Parsed::Bad => return Err(ConnectionError::ProxyHeader),
             Parsed::More => {
-                if stream.read_buf(first).await? == 0 {
+                if stream.read_buf(&mut first).await? == 0 {
                     return Err(ConnectionError::ProxyHeader);
                 }
             }
@@ -236,7 +307,7 @@ async fn read_proxy_header(
 }
 
 /// Whether the client begins with HTTP/2's preface (RFC 9113, 3.4).
-async fn is_h2(stream: &mut tokio::net::TcpStream, first: &mut BytesMut) -> io::Result<bool> {
+async fn is_h2(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<bool> {
     loop {
         let common = first.len().min(H2_PREFACE.len());
         if first.get(..common) != H2_PREFACE.get(..common) {

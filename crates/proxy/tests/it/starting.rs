@@ -2,15 +2,20 @@
 
 use crate::support::{Instance, LONG, Proxy, settings, status, to, write_table};
 use allod_proto::routes::{ProxyAnswer, ProxyAsk};
-use allod_proxy::{RunError, TableError};
+use allod_proxy::{Order, RunError, TableError};
 use std::os::unix::fs::PermissionsExt;
+
+/// Orders of somebody who is gone already.
+fn stopped() -> tokio::sync::mpsc::UnboundedReceiver<Order> {
+    tokio::sync::mpsc::unbounded_channel().1
+}
 
 async fn start_with_file(content: &[u8]) -> (Result<(), RunError>, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(&folder, Vec::new());
     std::fs::write(&settings.routes, content).unwrap();
     let routes = settings.routes.clone();
-    let outcome = tokio::time::timeout(LONG, allod_proxy::run(settings, async {})).await.unwrap();
+    let outcome = tokio::time::timeout(LONG, allod_proxy::run(settings, stopped())).await.unwrap();
     (outcome, routes)
 }
 

@@ -3,7 +3,7 @@
 use allod_proto::routes::{
     FORMAT, ProxyAnswer, ProxyAsk, Route, RouteLimits, RoutePattern, RouteTable, RouteTarget, Upstream,
 };
-use allod_proxy::{Control, Limits, RunError, Settings};
+use allod_proxy::{Control, Limits, Order, RunError, Settings};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
@@ -26,7 +26,7 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc},
     task::JoinHandle,
 };
 
@@ -37,7 +37,9 @@ pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
     generation: AtomicU64,
-    stop: Option<oneshot::Sender<()>>,
+    /// As whoever supervises holds it.
+    listener: Option<std::net::TcpListener>,
+    orders: mpsc::UnboundedSender<Order>,
     pub(crate) done: JoinHandle<Result<(), RunError>>,
 }
 
@@ -51,15 +53,37 @@ impl Proxy {
         write_table(&folder.path().join("routes.json"), 1, routes);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut settings = settings(&folder, vec![listener]);
+        let mut settings = settings(&folder, vec![listener.try_clone().unwrap()]);
         change(&mut settings);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let done = tokio::spawn(allod_proxy::run(settings, async move {
-            let _ = stopped.await.is_ok();
-        }));
-        let proxy = Self { address, folder, generation: AtomicU64::new(1), stop: Some(stop), done };
+        let (orders, given) = mpsc::unbounded_channel();
+        let done = tokio::spawn(allod_proxy::run(settings, given));
+        let proxy =
+            Self { address, folder, generation: AtomicU64::new(1), listener: Some(listener), orders, done };
         proxy.until_up().await;
         proxy
+    }
+
+    /// Starts a second one on the same listener, which answers at the control socket when this returns.
+    pub(crate) async fn successor(&self, change: impl FnOnce(&mut Settings)) -> Successor {
+        use std::os::unix::fs::MetadataExt as _;
+        let socket = || std::fs::metadata(self.control()).unwrap().ino();
+        let before = socket();
+        let mut settings = settings(&self.folder, vec![self.listener.as_ref().unwrap().try_clone().unwrap()]);
+        change(&mut settings);
+        let (orders, given) = mpsc::unbounded_channel();
+        let done = tokio::spawn(allod_proxy::run(settings, given));
+        let up = async {
+            while socket() == before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, up).await.unwrap();
+        self.ask(ProxyAsk::Status).await;
+        Successor { done, orders }
+    }
+
+    pub(crate) fn order(&self, order: Order) {
+        self.orders.send(order).unwrap();
     }
 
     async fn until_up(&self) {
@@ -90,7 +114,8 @@ impl Proxy {
     }
 
     pub(crate) fn stop(&mut self) {
-        self.stop.take().unwrap().send(()).unwrap();
+        self.listener = None;
+        self.order(Order::Stop);
     }
 
     /// Sends these bytes on a connection of their own and reads until the proxy hangs up.
@@ -104,6 +129,12 @@ impl Proxy {
     pub(crate) async fn get(&self, path: &str) -> String {
         self.exchange(format!("GET {path} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n")).await
     }
+}
+
+/// A proxy that takes over from another.
+pub(crate) struct Successor {
+    pub(crate) done: JoinHandle<Result<(), RunError>>,
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
 }
 
 pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
@@ -136,6 +167,9 @@ pub(crate) fn settings(folder: &tempfile::TempDir, listeners: Vec<std::net::TcpL
         routes: folder.path().join("routes.json"),
         control: folder.path().join("control"),
         listeners,
+        tls_listeners: Vec::new(),
+        certificates: None,
+        https_redirect: None,
         access_log: Some(folder.path().join("access.log")),
         trusted_hops: Vec::new(),
         proxy_protocol: false,
@@ -181,6 +215,8 @@ pub(crate) struct Instance {
     pub(crate) go_on: Notify,
     pub(crate) requests: AtomicUsize,
     pub(crate) connections: AtomicUsize,
+    /// Method and path of each.
+    pub(crate) seen: std::sync::Mutex<Vec<String>>,
     pub(crate) events: tokio::sync::Mutex<Option<mpsc::Receiver<&'static str>>>,
     name: &'static str,
 }
@@ -195,6 +231,7 @@ impl Instance {
             go_on: Notify::new(),
             requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
+            seen: std::sync::Mutex::default(),
             events: tokio::sync::Mutex::default(),
             name,
         });
@@ -219,11 +256,21 @@ impl Instance {
 
     async fn answer(self: Arc<Self>, mut request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
         self.requests.fetch_add(1, Ordering::SeqCst);
+        self.seen.lock().unwrap().push(format!("{} {}", request.method(), request.uri().path()));
+        let seen: http::HeaderValue = request.uri().to_string().parse().unwrap();
+        let mut answer = self.reply(&mut request).await?;
+        // In capitals, so that who waits for the name in the body does not find it here.
+        answer.headers_mut().insert("x-name", self.name.to_ascii_uppercase().parse().unwrap());
+        answer.headers_mut().insert("x-seen", seen);
+        Ok(answer)
+    }
+
+    async fn reply(&self, request: &mut Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
         let path = request.uri().path().to_owned();
         let full = |text: String| Response::new(Full::new(Bytes::from(text)).boxed());
         Ok(match path.as_str() {
             "/echo" => {
-                full(String::from_utf8_lossy(&request.into_body().collect().await?.to_bytes()).into_owned())
+                full(String::from_utf8_lossy(&request.body_mut().collect().await?.to_bytes()).into_owned())
             }
             "/head" => {
                 let lines = request
@@ -260,7 +307,7 @@ impl Instance {
                 answer
             }
             "/switch" => {
-                let on_upgrade = hyper::upgrade::on(&mut request);
+                let on_upgrade = hyper::upgrade::on(&mut *request);
                 tokio::spawn(echo(on_upgrade));
                 Response::builder()
                     .status(101)
