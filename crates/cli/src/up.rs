@@ -25,7 +25,7 @@ use allod_proto::FaultCode;
 use announce::{Announcement, Teller};
 use clap::Args;
 use interrupts::Interrupts;
-use launcher::Launcher;
+use launcher::{Launcher, Secure};
 use owner::Owner;
 use places::Places;
 use ports::Ports;
@@ -46,6 +46,12 @@ pub struct Up {
     /// The port of the management API
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     management_port: u16,
+    /// The port for visitors who come with TLS
+    #[arg(long, value_name = "PORT", requires = "certificates")]
+    https_port: Option<u16>,
+    /// The folder of certificates, NAME.pem and NAME.key; read again when SIGHUP replaces the proxy
+    #[arg(long, value_name = "DIR", requires = "https_port")]
+    certificates: Option<PathBuf>,
     /// The port of the hub
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     hub_port: u16,
@@ -73,13 +79,21 @@ struct Settled {
 /// # Errors
 /// [`Failure`] when it can't start, names what doesn't answer, or a step of the demonstration fails.
 pub async fn run(session: &Session, up: Up) -> Result<(), Failure> {
-    let interrupts = Interrupts::take_over().map_err(|error| failed("signals", &error))?;
+    let (interrupts, wishes) = Interrupts::take_over().map_err(|error| failed("signals", &error))?;
     leftovers::adopt().map_err(|error| failed("taking care of orphans", &error))?;
     tokio::spawn(leftovers::keep_collecting());
     let Settled { places, owner, launcher } = settle(session, &up).await?;
     let teller = Teller::new(Arc::clone(&session.output));
     let events = teller.clone();
     let mut supervisor = Supervisor::new(launcher, move |event| events.tell(&event));
+    let control = places.proxy_control();
+    supervisor.replace_proxy_at(
+        wishes,
+        Box::new(move |pid| {
+            let control = control.clone();
+            Box::pin(async move { ready::wait_for_proxy(&control, pid).await })
+        }),
+    );
     let outcome = live(session, &up, &places, &owner, &mut supervisor, &interrupts).await;
     teller.stopping();
     supervisor.stop(&interrupts).await;
@@ -106,8 +120,17 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
     let (ports, http) = ports::settle(&places.state().join("up.json"), asked)
         .await
         .map_err(|error| cannot("its ports", &error))?;
-    let launcher = Launcher::new(&places, owner.line.clone(), staff, ports, http);
+    let secure = secure(up)?;
+    let launcher = Launcher::new(&places, owner.line.clone(), staff, ports, http, secure);
     Ok(Settled { places, owner, launcher })
+}
+
+/// The listener for TLS, where one is wished.
+fn secure(up: &Up) -> Result<Option<Secure>, Failure> {
+    let (Some(port), Some(certificates)) = (up.https_port, &up.certificates) else { return Ok(None) };
+    let listener = ports::listen(port).map_err(|error| cannot("its ports", &error))?;
+    let certificates = std::path::absolute(certificates).map_err(|error| cannot("certificates", &error))?;
+    Ok(Some(Secure { listener, certificates }))
 }
 
 /// From the first start to the wish for the end.

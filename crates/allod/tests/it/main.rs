@@ -24,6 +24,7 @@ mod operations;
 mod processes;
 mod record;
 mod rotation;
+mod replace;
 mod secrets;
 mod versions;
 mod visitor;

@@ -157,10 +157,16 @@ impl World {
     /// Which process a program is now.
     pub(crate) fn pid(&self, program: &str) -> u32 {
         let events = self.events.lock().unwrap();
-        let started =
-            events.iter().rev().find(|event| event["event"] == "started" && event["program"] == program);
+        let started = events.iter().rev().find(|event| {
+            (event["event"] == "started" || event["event"] == "replaced") && event["program"] == program
+        });
         let pid = started.map_or(&self.ready["pids"][program], |event| &event["pid"]);
         u32::try_from(pid.as_u64().unwrap()).unwrap()
+    }
+
+    /// How often `up` has said this.
+    pub(crate) fn events(&self, name: &str) -> usize {
+        self.events.lock().unwrap().iter().filter(|event| event["event"] == name).count()
     }
 
     /// Kills a program with SIGKILL; it is started again by itself.

@@ -154,6 +154,21 @@ impl Teller {
                     Some(format!("{program} can't be started ({why}); trying again in {wait} ms")),
                 );
             }
+            Event::Replaced { program, pid, retiring } => {
+                let value =
+                    json!({"event": "replaced", "program": program.word(), "pid": pid, "retiring": retiring});
+                let line =
+                    format!("{program} is process {pid} now; the old one serves to its end what it has");
+                self.say(value, Some(line));
+            }
+            Event::NotReplaced { program, why } => {
+                let value = json!({"event": "not_replaced", "program": program.word(), "why": why});
+                self.say(value, Some(format!("{program} is NOT replaced ({why}); the old one goes on")));
+            }
+            Event::Retired { program, how } => {
+                let value = json!({"event": "retired", "program": program.word(), "how": how});
+                self.say(value, Some(format!("the old {program} has ended with {how}")));
+            }
             Event::Stopping { program } => self.about("stopping", *program, "stopping"),
             Event::Killed { program } => self.about("killed", *program, "did not end in time, killed"),
         }

@@ -1,9 +1,10 @@
-//! Ctrl-C and SIGTERM, counted: the first asks for an orderly end, the second kills what is left.
+//! Ctrl-C and SIGTERM, counted: the first asks for an orderly end, the second kills what is left. SIGHUP is the wish to
+//! replace the proxy, but when it says that the terminal is gone it asks for the end.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
 };
 
 /// How often somebody wished for the end.
@@ -13,10 +14,23 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Takes over SIGINT, SIGTERM and SIGHUP.
-    pub(super) fn take_over() -> io::Result<Self> {
+    /// Takes over SIGINT, SIGTERM and SIGHUP; what comes out beside it are wishes to replace the proxy.
+    pub(super) fn take_over() -> io::Result<(Self, mpsc::UnboundedReceiver<()>)> {
         let (raise, interrupts) = Self::by_hand();
-        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let (wish, wishes) = mpsc::unbounded_channel();
+        let had_terminal = io::stdin().is_terminal();
+        let (mut hangups, end) = (signal(SignalKind::hangup())?, raise.clone());
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                // Of a terminal that is gone nothing can be asked.
+                if had_terminal && rustix::termios::tcgetattr(io::stdin()).is_err() {
+                    end.send_modify(|count| *count = count.saturating_add(1));
+                } else if wish.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
             let mut signals = signal(kind)?;
             let raise = raise.clone();
             tokio::spawn(async move {
@@ -25,7 +39,7 @@ impl Interrupts {
                 }
             });
         }
-        Ok(interrupts)
+        Ok((interrupts, wishes))
     }
 
     /// Ones that are raised by hand.

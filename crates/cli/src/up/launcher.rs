@@ -4,6 +4,7 @@ use super::{
     executor_link::ExecutorLink, logs::ProgramLog, places::Places, ports::Ports, program::Program,
     supervisor::Launch, users::Staff,
 };
+use allod_proxy::hand_over;
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
@@ -27,8 +28,16 @@ pub(super) struct Launcher {
     /// The server's own name.
     pub(super) name: String,
     http: TcpListener,
+    secure: Option<Secure>,
     link: Option<ExecutorLink>,
     logs: BTreeMap<Program, ProgramLog>,
+}
+
+/// The listener for TLS, and where its certificates are.
+#[derive(Debug)]
+pub(super) struct Secure {
+    pub(super) listener: TcpListener,
+    pub(super) certificates: PathBuf,
 }
 
 /// The folders and files that stand in the arguments.
@@ -49,6 +58,7 @@ impl Launcher {
         staff: Staff,
         ports: Ports,
         http: TcpListener,
+        secure: Option<Secure>,
     ) -> Self {
         let paths = Paths {
             state: places.state().to_owned(),
@@ -58,7 +68,7 @@ impl Launcher {
             first_owner,
         };
         let logs = Program::ALL.map(|program| (program, ProgramLog::at(places.log(program))));
-        Self { paths, staff, ports, name: "local".to_owned(), http, link: None, logs: logs.into() }
+        Self { paths, staff, ports, name: "local".to_owned(), http, secure, link: None, logs: logs.into() }
     }
 
     /// The last lines a program printed.
@@ -103,6 +113,9 @@ impl Launcher {
                 words.word("--listen-stdin");
                 words.pair("--access-log", paths.state.join("proxy/access.log"));
                 words.pair("--end-within", "3");
+                if let Some(secure) = &self.secure {
+                    words.pair("--certificates", &secure.certificates);
+                }
             }
             Program::Hub => {
                 words.pair("--listen", format!("127.0.0.1:{}", self.ports.hub));
@@ -126,7 +139,10 @@ impl Launcher {
                 .as_ref()
                 .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?
                 .connection()?,
-            Program::Proxy => self.http.try_clone()?.into(),
+            Program::Proxy => {
+                let https = self.secure.as_ref().map(|secure| std::slice::from_ref(&secure.listener));
+                hand_over::pack(std::slice::from_ref(&self.http), https.unwrap_or_default())?
+            }
             Program::Hub => return Ok(Stdio::null()),
         };
         Ok(Stdio::from(socket))
@@ -147,6 +163,10 @@ impl Words {
 }
 
 impl Launch for Launcher {
+    fn renew(&mut self) -> io::Result<()> {
+        self.staff.renew()
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the supervisor starts programs")]
     fn launch(&mut self, program: Program) -> io::Result<Child> {
         let (reader, writer) = io::pipe()?;

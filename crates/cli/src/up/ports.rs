@@ -62,6 +62,12 @@ pub(super) async fn settle(file: &Path, asked: Ports) -> Result<(Ports, TcpListe
     Ok((ports, listener.into_std().map_err(failed)?))
 }
 
+/// A listener on this port; 0 takes a free one.
+pub(super) fn listen(port: u16) -> Result<TcpListener, PortsError> {
+    let taken = |source| PortsError::Taken { port, source };
+    bind(port).and_then(tokio::net::TcpListener::into_std).map_err(taken)
+}
+
 fn choose(asked: u16, before: u16) -> Result<tokio::net::TcpListener, PortsError> {
     if asked != 0 {
         return bind(asked).map_err(|source| PortsError::Taken { port: asked, source });

@@ -22,6 +22,8 @@ use tokio::{
 
 /// How long everything together may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a successor may take.
+const SUCCESSOR: Duration = Duration::from_secs(15);
 const TRY: Duration = Duration::from_secs(3);
 const BETWEEN: Duration = Duration::from_millis(25);
 
@@ -90,7 +92,17 @@ async fn ask_agent(state: &Path, port: u16) -> Result<(), String> {
     }
 }
 
-async fn ask_proxy(control: &Path) -> Result<(), String> {
+/// Waits until the proxy with this process id answers at the control socket.
+pub(super) async fn wait_for_proxy(control: &Path, pid: u32) -> Result<(), String> {
+    let ask = async || match ask_proxy(control).await? {
+        answering if answering == pid => Ok(()),
+        other => Err(format!("process {other} answers at the control socket still")),
+    };
+    keep_trying(Program::Proxy, Instant::now() + SUCCESSOR, ask).await.map_err(|late| late.why)
+}
+
+/// The process id of the proxy.
+async fn ask_proxy(control: &Path) -> Result<u32, String> {
     let said = |error: io::Error| format!("{}: {error}", control.display());
     let mut stream = BufReader::new(UnixStream::connect(control).await.map_err(said)?);
     let mut line = serde_json::to_vec(&ProxyAsk::Status).map_err(|error| error.to_string())?;
@@ -99,7 +111,7 @@ async fn ask_proxy(control: &Path) -> Result<(), String> {
     let mut answer = String::new();
     (&mut stream).take(64 * 1024).read_line(&mut answer).await.map_err(said)?;
     match serde_json::from_str(&answer) {
-        Ok(ProxyAnswer::Status(_)) => Ok(()),
+        Ok(ProxyAnswer::Status(status)) => Ok(status.pid),
         Ok(other) => Err(format!("the proxy answered {other:?}")),
         Err(error) => Err(format!("the proxy's answer makes no sense: {error}")),
     }

@@ -1,7 +1,10 @@
 //! Keeps the programs running while something else is awaited, and stops them in order. It starts nothing itself: how a
 //! program is started is [`Launch`]'s to know.
 
+mod replacing;
+
 use super::{interrupts::Interrupts, program::Program, restarts::Restarts};
+use replacing::{Replacing, Step};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     cell::RefCell,
@@ -24,6 +27,9 @@ const KILLED: Duration = Duration::from_secs(5);
 pub(super) trait Launch {
     /// Starts `program` as the leader of a process group of its own.
     fn launch(&mut self, program: Program) -> io::Result<Child>;
+
+    /// From now on starts the binary as it is now.
+    fn renew(&mut self) -> io::Result<()>;
 }
 
 /// What a person may want to know.
@@ -40,6 +46,12 @@ pub(super) enum Event {
     Ended { program: Program, how: String, again_in: Duration },
     /// It could not be started.
     CouldNotStart { program: Program, why: String, again_in: Duration },
+    /// Another process does its work from now on; the old one ends when it has served what it has.
+    Replaced { program: Program, pid: u32, retiring: Option<u32> },
+    /// Another process was to do its work, and won't: the old one goes on.
+    NotReplaced { program: Program, why: String },
+    /// One that was replaced has ended.
+    Retired { program: Program, how: String },
     /// It is being stopped.
     Stopping { program: Program },
     /// It did not end by itself.
@@ -55,6 +67,7 @@ pub(super) struct Supervisor<L> {
     parts: Vec<Part>,
     pids: Pids,
     tell: Box<dyn FnMut(Event)>,
+    replacing: Option<Replacing>,
 }
 
 struct Part {
@@ -86,7 +99,13 @@ impl<L: Launch> Supervisor<L> {
             restarts: Restarts::default(),
             ran_before: false,
         };
-        Self { launch, parts: Program::ALL.map(part).into(), pids: Pids::default(), tell: Box::new(tell) }
+        Self {
+            launch,
+            parts: Program::ALL.map(part).into(),
+            pids: Pids::default(),
+            tell: Box::new(tell),
+            replacing: None,
+        }
     }
 
     /// What starts the programs.
@@ -115,6 +134,7 @@ impl<L: Launch> Supervisor<L> {
                 biased;
                 done = &mut until => return done,
                 (index, status) = next_end(&mut self.parts) => self.ended(index, &status),
+                step = next_step(&mut self.replacing) => self.replace(step),
                 () = tokio::time::sleep_until(next) => {}
             }
         }
@@ -215,21 +235,25 @@ impl<L: Launch> Supervisor<L> {
     }
 
     async fn stop_one(&mut self, program: Program, interrupts: &Interrupts) {
+        let before = self.replacing.as_mut().filter(|_| program == Program::Proxy).map(Replacing::take_all);
+        let mut before = before.unwrap_or_default();
+        before.iter().for_each(|child| signal_group(child.id(), Signal::TERM));
         let Some(part) = self.parts.iter_mut().find(|part| part.program == program) else { return };
         part.signal(Signal::TERM);
         let State::Running { child, .. } = &mut part.state else { return };
         let ended = tokio::select! {
-            _ = child.wait() => true,
+            () = all_end(child, &mut before) => true,
             () = tokio::time::sleep(program.grace()) => false,
             () = interrupts.at_least(2) => false,
         };
         if !ended {
             part.signal(Signal::KILL);
+            before.iter().for_each(|child| signal_group(child.id(), Signal::KILL));
             (self.tell)(Event::Killed { program });
         }
         if let State::Running { child, .. } = &mut part.state {
             // A process that even SIGKILL can't end hangs in the kernel; nothing is gained by hanging with it.
-            let _ = tokio::time::timeout(KILLED, child.wait()).await;
+            let _ = tokio::time::timeout(KILLED, all_end(child, &mut before)).await;
         }
         part.state = State::Stopped;
     }
@@ -246,11 +270,30 @@ impl Part {
 
     /// Signals the program and what it started in its group. Its id can't be another's: the end has not been seen yet.
     fn signal(&self, signal: Signal) {
-        let pid = self.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may have ended this moment.
-            let _ = kill_process_group(pid, signal);
-        }
+        signal_group(self.pid(), signal);
+    }
+}
+
+fn signal_group(pid: Option<u32>, signal: Signal) {
+    if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) {
+        // It may have ended this moment.
+        let _ = kill_process_group(pid, signal);
+    }
+}
+
+/// Returns when the program and those that it replaced have ended.
+async fn all_end(child: &mut Child, before: &mut [Child]) {
+    // Whatever the status, it has ended.
+    let _ = child.wait().await.is_ok();
+    for child in before {
+        let _ = child.wait().await.is_ok();
+    }
+}
+
+async fn next_step(replacing: &mut Option<Replacing>) -> Step {
+    match replacing {
+        Some(replacing) => poll_fn(|cx| replacing.poll(cx)).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,7 +6,7 @@ use allod_store::create_folder;
 use std::{
     io,
     os::unix::{
-        fs::{PermissionsExt as _, chown},
+        fs::{MetadataExt as _, PermissionsExt as _, chown},
         process::CommandExt as _,
     },
     path::{Path, PathBuf},
@@ -41,6 +41,40 @@ pub(super) struct Staff {
     pub(super) users: Users,
     /// The binary that runs.
     pub(super) binary: PathBuf,
+    /// What it is a copy of, if it is one.
+    original: Option<Original>,
+}
+
+/// The file that was copied, and what it was then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Original {
+    path: PathBuf,
+    bytes: u64,
+    changed: (i64, i64),
+}
+
+impl Original {
+    fn at(path: &Path) -> io::Result<Self> {
+        let facts = std::fs::metadata(path)?;
+        Ok(Self { path: path.to_owned(), bytes: facts.len(), changed: (facts.mtime(), facts.mtime_nsec()) })
+    }
+}
+
+impl Staff {
+    /// Copies the binary again if the original was replaced meanwhile and its successor runs here.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        let Some(known) = &self.original else { return Ok(()) };
+        let now = match Original::at(&known.path) {
+            Ok(now) if now != *known => now,
+            // Without an original, the copy is what there is.
+            Ok(_) | Err(_) => return Ok(()),
+        };
+        try_out(&now.path, None)?;
+        let state = self.binary.parent().and_then(Path::parent).ok_or(io::ErrorKind::NotFound)?;
+        copy_binary(state, &now.path)?;
+        self.original = Some(now);
+        Ok(())
+    }
 }
 
 impl Users {
@@ -67,6 +101,7 @@ impl Users {
 pub(super) fn settle(places: &Places, own_binary: &Path, first: u32) -> io::Result<Staff> {
     // A copy stays what it is when the original is built anew, and others can reach it.
     let copy = copy_binary(places.state(), own_binary).and_then(|copy| try_out(&copy, None).map(|()| copy));
+    let original = if copy.is_ok() { Some(Original::at(own_binary)?) } else { None };
     let binary = copy.unwrap_or_else(|_| own_binary.to_owned());
     let users = if rustix::process::geteuid().is_root() {
         let own = Users::Own { first };
@@ -78,7 +113,7 @@ pub(super) fn settle(places: &Places, own_binary: &Path, first: u32) -> io::Resu
         Users::One { why: "not started as root".to_owned() }
     };
     make_folders(places, &users)?;
-    Ok(Staff { users, binary })
+    Ok(Staff { users, binary, original })
 }
 
 fn copy_binary(state: &Path, binary: &Path) -> io::Result<PathBuf> {

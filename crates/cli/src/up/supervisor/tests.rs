@@ -1,5 +1,6 @@
 use super::*;
-use std::{cell::RefCell, process::Stdio, rc::Rc};
+use std::{cell::RefCell, pin::Pin, process::Stdio, rc::Rc};
+use tokio::sync::mpsc;
 
 /// Starts shell scripts.
 struct Scripts {
@@ -8,6 +9,10 @@ struct Scripts {
 }
 
 impl Launch for Scripts {
+    fn renew(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the test runs real processes")]
     fn launch(&mut self, program: Program) -> io::Result<Child> {
         self.starts.borrow_mut().push(program);
@@ -124,4 +129,56 @@ async fn a_second_interrupt_kills_what_does_not_end() {
     supervisor.stop(&interrupts).await;
     assert!(events.borrow().contains(&Event::Killed { program: Program::Executor }));
     assert!(supervisor.running().is_empty());
+}
+
+const RETIRES: &str = "trap 'exit 0' QUIT; while :; do sleep 0.05; done";
+
+fn is_proxy(program: Program) -> &'static str {
+    if program == Program::Proxy { RETIRES } else { SLEEP }
+}
+
+fn not_replaced(events: &Seen<Event>) -> usize {
+    events.borrow().iter().filter(|event| matches!(event, Event::NotReplaced { .. })).count()
+}
+
+#[tokio::test]
+async fn a_successor_that_does_not_become_ready_is_killed_and_the_old_one_goes_on() {
+    let (mut supervisor, starts, events) = supervise(is_proxy);
+    let (wish, wishes) = mpsc::unbounded_channel();
+    let tried = Seen::<u32>::default();
+    let seen = Rc::clone(&tried);
+    let probe = move |pid| {
+        seen.borrow_mut().push(pid);
+        Box::pin(async { Err("no answer".to_owned()) }) as Pin<Box<dyn Future<Output = _>>>
+    };
+    supervisor.replace_proxy_at(wishes, Box::new(probe));
+    supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
+    let before = supervisor.running();
+    wish.send(()).unwrap();
+    supervisor.run_until(until(|| not_replaced(&events) == 1)).await;
+    assert_eq!(supervisor.running(), before);
+    let pid = Pid::from_raw(i32::try_from(tried.borrow()[0]).unwrap()).unwrap();
+    supervisor.run_until(until(|| rustix::process::test_kill_process(pid).is_err())).await;
+    let why = Event::NotReplaced { program: Program::Proxy, why: "no answer".to_owned() };
+    assert!(events.borrow().contains(&why), "{:?}", events.borrow());
+}
+
+#[tokio::test]
+async fn a_successor_that_is_ready_takes_the_place_and_the_old_one_retires() {
+    let (mut supervisor, starts, events) = supervise(is_proxy);
+    let (wish, wishes) = mpsc::unbounded_channel();
+    supervisor.replace_proxy_at(wishes, Box::new(|_| Box::pin(async { Ok(()) })));
+    supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
+    // Its script must have come as far as to hear the signal.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = supervisor.running();
+    wish.send(()).unwrap();
+    let retired = |event: &Event| matches!(event, Event::Retired { program: Program::Proxy, .. });
+    supervisor.run_until(until(|| events.borrow().iter().any(retired))).await;
+    let after = supervisor.running();
+    let of = |all: &[(Program, u32)], program| all.iter().find(|(p, _)| *p == program).map(|(_, pid)| *pid);
+    assert_ne!(of(&before, Program::Proxy), of(&after, Program::Proxy));
+    assert_eq!(of(&before, Program::Agent), of(&after, Program::Agent));
+    assert!(!events.borrow().iter().any(|event| matches!(event, Event::Ended { .. })));
+    assert_eq!(count(&starts, Program::Proxy), 2);
 }
