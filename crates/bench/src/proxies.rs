@@ -125,12 +125,19 @@ fn allod(setting: &Setting<'_>, peer: &Peer) -> Result<Proxy> {
     let (folder, port) = (setting.folder(OURS)?, free_port()?);
     let routes = folder.join("routes.json");
     write(&routes, &serde_json::to_string(&table(setting.upstream)?)?)?;
+    let certificates = folder.join("certificates");
+    if let Some(tls) = &setting.tls {
+        std::fs::create_dir_all(&certificates)?;
+        std::fs::copy(&tls.certificate, certificates.join("localhost.pem"))?;
+        // With its mode: a key that others may read is refused.
+        std::fs::copy(&tls.key, certificates.join("localhost.key"))?;
+    }
     setting.run(OURS, &peer.program, &folder, port, |command| {
         command.arg("proxy").arg("--routes").arg(&routes).arg("--control").arg(folder.join("control"));
         let address = format!("127.0.0.1:{port}");
         match &setting.tls {
             None => command.args(["--listen", &address]),
-            Some(_) => command.args(["--tls-listen", &address]),
+            Some(_) => command.args(["--tls-listen", &address]).arg("--certificates").arg(&certificates),
         };
     })
 }

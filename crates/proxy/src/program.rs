@@ -7,6 +7,7 @@ use crate::{
 };
 use allod_daemon::{BeginError, Clock, CommonFlags, Shutdown};
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     error::Error,
     ffi::OsString,
@@ -21,6 +22,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
+
+/// Open files that are no connections: logs, sockets, listeners, files of static sites.
+const OTHER_FILES: u64 = 200;
 
 /// The program that answers visitors
 #[derive(Debug, Parser)]
@@ -105,6 +109,7 @@ fn start(flags: Flags) -> Result<(), ProgramError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ProgramError::Runtime)?;
     let limits = Limits {
+        connections: connections_within(raise_open_files()),
         shutdown: Duration::from_secs(flags.end_within),
         retire: Duration::from_secs(flags.retire_within),
         ..Limits::default()
@@ -126,6 +131,26 @@ fn start(flags: Flags) -> Result<(), ProgramError> {
         let orders = orders_by_signal().map_err(ProgramError::Runtime)?;
         Ok(run(settings, orders).await?)
     })
+}
+
+/// Allows itself as many open files as it may have, and says how many these are.
+fn raise_open_files() -> u64 {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the bound on open files can't be raised");
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many clients may be connected, so that files never run out on the way to an instance: a client takes one, its
+/// instance two.
+fn connections_within(open_files: u64) -> usize {
+    let most = Limits::default().connections;
+    let fit = usize::try_from(open_files.saturating_sub(OTHER_FILES) / 3).unwrap_or(usize::MAX);
+    if fit < most {
+        tracing::warn!(open_files, connections = fit, "fewer clients than usual may connect at one time");
+    }
+    most.min(fit.max(1))
 }
 
 /// SIGTERM and SIGINT stop, SIGQUIT retires, SIGHUP reads the certificates again.
@@ -188,6 +213,13 @@ mod tests {
         assert!(read(&["--listen", "127.0.0.1:0", "--proxy-protocol"]).is_err());
         assert!(read(&["--listen", "localhost"]).is_err());
         assert!(read(&["--tls-listen", "127.0.0.1:0"]).is_err(), "TLS without certificates");
+    }
+
+    #[test]
+    fn clients_never_use_up_the_files_that_instances_need() {
+        assert_eq!(connections_within(1_024), 274);
+        assert_eq!(connections_within(0), 1);
+        assert_eq!(connections_within(u64::MAX), Limits::default().connections);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub struct Limits {
     pub upstream_keep_alive: Duration,
     /// Idle connections kept for each instance and worker.
     pub upstream_idle: usize,
+    /// How long a client may take nothing of what is sent to it.
+    pub send_timeout: Duration,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
     /// TLS handshakes that are computed at one time; more wait, within their time.
@@ -78,6 +80,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(5),
             upstream_keep_alive: Duration::from_secs(60),
             upstream_idle: 128,
+            send_timeout: Duration::from_secs(60),
             handshake_timeout: Duration::from_secs(10),
             handshakes: 512,
             queue: 1_000,

@@ -38,7 +38,6 @@ use tokio::{
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SWEEP: Duration = Duration::from_secs(1);
 const FIRST_READ: usize = 4_096;
-const SEND_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection just accepted.
 #[derive(Debug)]
@@ -187,7 +186,8 @@ async fn connection(
     let (Begun { stream, first, is_h2 }, address) =
         begun.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let activity = Activity::new();
-    let patience = Patience { head: limits.head_timeout, keep_alive: limits.keep_alive, send: SEND_PATIENCE };
+    let patience =
+        Patience { head: limits.head_timeout, keep_alive: limits.keep_alive, send: limits.send_timeout };
     let front = Front::new(stream, first, Arc::clone(&activity), patience, is_h2);
     // Behind a PROXY header the peer is the hop, so what the client itself says of its origin is not believed.
     let is_trusted = is_trusted_hop && !uses_proxy_protocol;

@@ -81,6 +81,11 @@ impl Load {
         self.begin.elapsed()
     }
 
+    /// How many requests have had their end.
+    pub(crate) fn requests(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
     /// When the first request after this moment was answered.
     pub(crate) fn first_answer_after(&self, moment: Duration) -> Option<Duration> {
         let seen = self.seen.lock().unwrap();

@@ -71,5 +71,7 @@ async fn a_proxy_that_cannot_serve_does_not_replace_one_that_does() {
     assert!(world.pid("proxy") == before && is_alive(before));
     let (_, after) = replace(&world).await;
     assert_ne!(after, before);
+    let so_far = load.requests();
+    eventually("enough requests", async || (load.requests() > so_far + 100).then_some(())).await;
     load.stop().await.all_answered();
 }

@@ -1,6 +1,6 @@
 //! Bounds on bodies, heads, waits and connections.
 
-use crate::support::{Instance, Proxy, read_all, read_until, route, status, to};
+use crate::support::{Instance, LONG, Proxy, read_all, read_until, route, status, to};
 use allod_proto::routes::{RouteLimits, RouteTarget, Upstream};
 use std::{net::SocketAddr, sync::atomic::Ordering, time::Duration};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -112,6 +112,44 @@ async fn silence_in_the_middle_of_a_body_ends_it_on_either_side() {
         answer.starts_with("HTTP/1.1 200") && !answer.ends_with("0\r\n\r\n"),
         "a cut must show: {answer}"
     );
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_cut_and_its_instance_is_free_again() {
+    let instance = Instance::start("one").await;
+    let proxy = Proxy::start_with(to(&[instance.address]), |settings| {
+        settings.limits.send_timeout = Duration::from_millis(50);
+    })
+    .await;
+    let mut greedy = TcpStream::connect(proxy.address).await.unwrap();
+    greedy.write_all(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    tokio::time::timeout(LONG, instance.ended.notified()).await.expect("the endless answer is given up");
+    assert_eq!(status(&proxy.get("/").await), 200);
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_or_little_hold_their_places_for_a_while_only() {
+    let instance = Instance::start("one").await;
+    let proxy = Proxy::start_with(to(&[instance.address]), |settings| {
+        settings.limits.connections = 200;
+        settings.limits.head_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let mut crowd = Vec::new();
+    for number in 0..400 {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        // A head that has begun is no excuse.
+        if number % 2 == 0 {
+            stream.write_all(b"GET / HT").await.unwrap();
+        }
+        crowd.push(stream);
+    }
+    let answer = proxy.get("/").await;
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert_eq!(instance.connections.load(Ordering::SeqCst), 1, "none of them reached an instance");
+    for mut stream in crowd {
+        assert_eq!(read_all(&mut stream).await, "");
+    }
 }
 
 #[tokio::test]

@@ -306,6 +306,7 @@ impl Instance {
                 answer.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
                 answer
             }
+            "/flood" => Response::new(StreamBody::new(Flood).boxed()),
             "/switch" => {
                 let on_upgrade = hyper::upgrade::on(&mut *request);
                 tokio::spawn(echo(on_upgrade));
@@ -325,6 +326,20 @@ async fn echo(on_upgrade: hyper::upgrade::OnUpgrade) {
     let (mut read, mut write) = tokio::io::split(TokioIo::new(on_upgrade.await.unwrap()));
     let _ = tokio::io::copy(&mut read, &mut write).await.is_ok();
     let _ = write.shutdown().await.is_ok();
+}
+
+/// A body without end.
+struct Flood;
+
+impl futures_core::Stream for Flood {
+    type Item = Result<Frame<Bytes>, Infallible>;
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        std::task::Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 16 * 1024])))))
+    }
 }
 
 struct Events(mpsc::Receiver<&'static str>);
