@@ -58,7 +58,7 @@ impl Chunks {
                 FaultCode::DiskFull,
                 format!("only {} MiB are free on the server", free >> 20),
             )
-            .hint("`allod server prune`, or remove an app"));
+            .hint("`allod servers prune`, or remove an app"));
         }
         allod_store::write_atomic(&path, bytes, 0o600).map_err(|error| fault(&error))
     }

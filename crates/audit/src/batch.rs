@@ -30,7 +30,12 @@ impl Kind {
         match entry {
             Entry::Intent(_) => Self::Intent,
             Entry::Outcome(outcome) => Self::Outcome(outcome.intent),
-            Entry::Start(_) | Entry::Read(_) | Entry::Refusals(_) | Entry::Note(_) => Self::Other,
+            Entry::Start(_)
+            | Entry::Read(_)
+            | Entry::Denied(_)
+            | Entry::Counted(_)
+            | Entry::Refusals(_)
+            | Entry::Note(_) => Self::Other,
         }
     }
 }

@@ -102,7 +102,7 @@ impl Chain {
 
 /// The note in a line, if it is one. That a note admits a cut proves something because only the record's owner writes
 /// lines: to forge one is to break the chain.
-fn note_of(bytes: &[u8]) -> Option<Note> {
+pub(crate) fn note_of(bytes: &[u8]) -> Option<Note> {
     let text = std::str::from_utf8(bytes).ok()?;
     // Most lines are none; they need not be read whole.
     if !text.contains("\"entry\":\"note\"") {

@@ -19,6 +19,8 @@ pub(crate) trait Disk: Send + Sync {
     fn names(&self) -> io::Result<Vec<String>>;
     /// Up to `length` bytes from `offset`; fewer only at the end.
     fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    /// How long a file is, in bytes.
+    fn size(&self, name: &str) -> io::Result<u64>;
     /// Opens a file for writing; makes it, durably, if it is not there.
     fn segment(&self, name: &str) -> io::Result<Box<dyn Segment>>;
     /// Gives a file this content, durably: the old or the new is there, whole.
@@ -89,6 +91,10 @@ impl Disk for Folder {
         }
         bytes.truncate(filled);
         Ok(bytes)
+    }
+
+    fn size(&self, name: &str) -> io::Result<u64> {
+        Ok(self.open(name, OFlags::RDONLY)?.metadata()?.len())
     }
 
     fn segment(&self, name: &str) -> io::Result<Box<dyn Segment>> {

@@ -11,6 +11,10 @@ pub const TORN: &str = "torn";
 /// The text of [`Note::what`] when the record on disk contradicts itself or its signed head.
 pub const DAMAGED: &str = "damaged";
 
+/// The text of [`Note::what`] on the line that names the file with the changes of the segment before: the number of its
+/// first line, how many lines it has, and its SHA-256.
+pub const KEPT: &str = "kept";
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
@@ -23,6 +27,10 @@ pub enum Entry {
     Outcome(Box<Outcome>),
     /// Something was read; request and outcome in one.
     Read(Box<Read>),
+    /// Somebody known asked for a change that they may not make. The executor saw their signature; nothing was done.
+    Denied(Box<Read>),
+    /// What one asker did more often than is written down one by one.
+    Counted(Counted),
     /// Strangers were refused; counted, so that they can't fill the disk.
     Refusals(Refusals),
     /// Something worth knowing that nobody asked for.
@@ -161,6 +169,23 @@ pub struct Read {
     pub code: Option<FaultCode>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
+}
+
+/// How much more one asker did within one minute than is written down one by one: reads, and changes that were denied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// When the minute began.
+    pub from_minute: Timestamp,
+    /// Their key, if they have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Fingerprint>,
+    /// What the server calls them; `many` where they are too many to tell apart.
+    pub name: String,
+    /// From where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// How often beyond what was written down.
+    pub count: u64,
 }
 
 /// How often strangers from one source were refused for one reason within one minute.

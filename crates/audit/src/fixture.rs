@@ -29,7 +29,12 @@ pub(crate) fn settings(segment_bytes: u64, retain_segments: usize) -> Settings {
         let tick = ticks.fetch_add(1000, Ordering::Relaxed);
         (Timestamp(1_700_000_000_000 + tick), tick)
     });
-    Settings { folder: PathBuf::from("unused"), segment_bytes, retain_segments, clock }
+    Settings {
+        segment_bytes,
+        retain_segments,
+        retain_changes_bytes: 1 << 20,
+        ..Settings::new(PathBuf::from("unused"), clock)
+    }
 }
 
 pub(crate) fn open_on(disk: &Faulty, settings: &Settings) -> Result<(Record, Opened), RecordError> {

@@ -71,6 +71,12 @@ pub enum What {
     /// A file of signed heads is missing, unreadable, or not signed by the record key.
     #[error("{0}")]
     BadHead(String),
+    /// A file of changes is not the one that the record names.
+    #[error("the changes in it are not those that the record names")]
+    KeptEdited,
+    /// A file of changes that the record names is not there, and newer than the oldest that is.
+    #[error("the record names these changes, and they are not here")]
+    KeptGone,
     /// The disk refuses.
     #[error("can't read it: {0}")]
     Unreadable(String),

@@ -124,9 +124,14 @@ pub(crate) fn segment_name(first: u64) -> String {
 
 /// The first lines of the segments among these names, in order.
 pub(crate) fn segments_among(names: &[String]) -> Vec<u64> {
+    firsts_among(names, SUFFIX)
+}
+
+/// The numbers of the names that are twenty digits and `suffix`, in order.
+pub(crate) fn firsts_among(names: &[String], suffix: &str) -> Vec<u64> {
     let mut firsts: Vec<u64> = names
         .iter()
-        .filter_map(|name| name.strip_suffix(SUFFIX))
+        .filter_map(|name| name.strip_suffix(suffix))
         .filter(|digits| digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
         .filter_map(|digits| digits.parse().ok())
         .collect();

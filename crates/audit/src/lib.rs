@@ -10,6 +10,7 @@ pub mod error;
 mod fixture;
 pub mod found;
 pub mod head;
+mod kept;
 pub mod line;
 mod lines;
 mod open;
@@ -20,7 +21,7 @@ mod scan;
 pub mod verify;
 
 pub use chain::{Chain, Gap};
-pub use entry::{Door, Ending, Entry, Intent, Note, Outcome, Read, Refusals, Start, Who};
+pub use entry::{Counted, Door, Ending, Entry, Intent, Note, Outcome, Read, Refusals, Start, Who};
 pub use error::RecordError;
 pub use found::{Found, What};
 pub use line::{Line, LineError};

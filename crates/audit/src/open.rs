@@ -12,6 +12,7 @@ use crate::{
         HEAD_FILE, HEADS_FILE, HeadKeeper, HeadRecord, heads_from_bytes, is_signed_by, segment_name,
         segments_among, sign,
     },
+    kept,
     line::{Line, Link, tail},
     lines::Lines,
     pen::{Bounds, Pen, new_segment},
@@ -295,6 +296,12 @@ impl Findings {
             keeper.save(&HeadRecord { signed, open: Vec::new() })?;
         }
         let begins_anew = self.is_last_left_alone || self.segments.is_empty();
+        if let Some(left) = self.segments.last().copied().filter(|_| begins_anew)
+            && let Some(claim) = kept::keep(disk.as_ref(), left)?
+        {
+            // Behind the note that admits a cut, which must be the first line after it.
+            self.notes.push(claim.to_entry());
+        }
         let first = match self.segments.last().copied() {
             Some(first) if !begins_anew => first,
             _ => self.head.seq.checked_add(1).ok_or(RecordError::Exhausted)?,
@@ -320,6 +327,7 @@ impl Findings {
             open: self.open.clone(),
             segments: self.segments.clone(),
             closed: std::mem::take(&mut self.closed),
+            first_of_all: Vec::new(),
             refusing: None,
             trouble: None,
         };

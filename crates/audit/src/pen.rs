@@ -6,7 +6,8 @@ use crate::{
     disk::{Disk, Segment},
     error::RecordError,
     head::{HEADS_FILE, HeadKeeper, HeadRecord, heads_to_bytes, segment_name, sign},
-    line::{Place, write_line},
+    kept::{self, Claim, kept_name},
+    line::{Place, tail, write_line},
 };
 use allod_proto::{
     Timestamp,
@@ -24,6 +25,7 @@ const STEP: u64 = 4 * 1024 * 1024;
 pub(crate) struct Bounds {
     pub(crate) segment_bytes: u64,
     pub(crate) retain_segments: usize,
+    pub(crate) retain_changes_bytes: u64,
 }
 
 pub(crate) struct Pen {
@@ -44,6 +46,9 @@ pub(crate) struct Pen {
     pub(crate) segments: Vec<u64>,
     /// The heads of finished segments.
     pub(crate) closed: Vec<SignedHead>,
+    /// Lines that come before the next one: what is kept of finished segments. They go to the disk with it, so no line
+    /// of a segment is there without the one that leads to the changes before it.
+    pub(crate) first_of_all: Vec<Vec<u8>>,
     /// Why nothing more is written.
     pub(crate) refusing: Option<String>,
     /// Why something that can wait was not done; tried again later.
@@ -77,6 +82,12 @@ impl Pen {
         let mut bytes = Vec::new();
         let mut heads = Vec::new();
         let mut head = self.head;
+        if let Some(Pending { at, boot, .. }) = batch.first() {
+            for tail in &self.first_of_all {
+                let seq = head.seq.checked_add(1).ok_or(RecordError::Exhausted)?;
+                head = write_line(&mut bytes, &Place { prev: head.hash, seq, at: *at, boot: *boot }, tail);
+            }
+        }
         for pending in batch {
             let end = self.length.saturating_add(length_of(&bytes)).saturating_add(pending.length());
             if !heads.is_empty() && end > self.bounds.segment_bytes {
@@ -88,6 +99,7 @@ impl Pen {
             heads.push(head);
         }
         self.put(&bytes)?;
+        self.first_of_all.clear();
         self.head = head;
         for (pending, head) in batch.iter().zip(&heads) {
             match pending.kind {
@@ -142,8 +154,18 @@ impl Pen {
         let signed = sign(self.signer.as_ref(), self.head, now)?;
         self.keep_closed(signed.clone())?;
         self.keeper.save(&self.head_record(signed))?;
+        let finished = self.segments.last().copied();
+        let claim = finished.map(|first| kept::keep(self.disk.as_ref(), first)).transpose()?.flatten();
         self.begin_segment()?;
-        self.drop_oldest();
+        self.announce(claim)?;
+        self.drop_oldest()
+    }
+
+    /// The next line says what is kept.
+    fn announce(&mut self, claim: Option<Claim>) -> Result<(), RecordError> {
+        if let Some(claim) = claim {
+            self.first_of_all.push(tail(&claim.to_entry())?);
+        }
         Ok(())
     }
 
@@ -168,19 +190,37 @@ impl Pen {
         Ok(())
     }
 
-    fn drop_oldest(&mut self) {
+    /// Only an error of what must be kept is one: a segment that can't be removed is tried again.
+    fn drop_oldest(&mut self) -> Result<(), RecordError> {
+        if let Err(error) = kept::drop_oldest(self.disk.as_ref(), self.bounds.retain_changes_bytes) {
+            self.trouble = Some(error.to_string());
+        }
         while self.segments.len() > self.bounds.retain_segments.max(1) {
-            let Some(first) = self.segments.first() else { return };
-            let name = segment_name(*first);
+            let Some(first) = self.segments.first().copied() else { break };
+            if self.keep_late(first)? {
+                break;
+            }
+            let name = segment_name(first);
             match self.disk.remove(&name) {
                 Ok(()) => drop(self.segments.remove(0)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => drop(self.segments.remove(0)),
                 Err(error) => {
                     self.trouble = Some(format!("can't remove {name}: {error}"));
-                    return;
+                    break;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// A segment of a program that kept nothing apart is not dropped before its changes are kept and the record says so.
+    fn keep_late(&mut self, first: u64) -> Result<bool, RecordError> {
+        if self.disk.size(&kept_name(first)).is_ok() {
+            return Ok(false);
+        }
+        let claim = kept::keep(self.disk.as_ref(), first)?;
+        self.announce(claim)?;
+        Ok(claim.is_some())
     }
 
     /// A head of this pen as it is written down, with the intents that are open at it.

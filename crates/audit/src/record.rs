@@ -1,5 +1,5 @@
 //! The record as its owner holds it. A line is acknowledged only when it is durable. Nothing here edits or removes a
-//! line; retention drops whole segments and keeps their signed heads.
+//! line; retention drops whole segments and keeps their signed heads, and their changes apart.
 
 use crate::{
     batch::Slot,
@@ -34,17 +34,25 @@ pub struct Settings {
     pub folder: PathBuf,
     /// How long a segment grows, in bytes.
     pub segment_bytes: u64,
-    /// How many segments are kept, the one being written included.
+    /// How many segments are kept, the one being written included. The changes of those that are dropped are kept apart.
     pub retain_segments: usize,
+    /// How many bytes of changes are kept of segments that are finished.
+    pub retain_changes_bytes: u64,
     /// The clock. It must not call the record.
     pub clock: Clock,
 }
 
 impl Settings {
-    /// Segments of 64 MiB, 64 of them.
+    /// Segments of 64 MiB, 64 of them, and 4 GiB of changes.
     #[must_use]
     pub fn new(folder: PathBuf, clock: Clock) -> Self {
-        Self { folder, segment_bytes: 64 * 1024 * 1024, retain_segments: 64, clock }
+        Self {
+            folder,
+            segment_bytes: 64 * 1024 * 1024,
+            retain_segments: 64,
+            retain_changes_bytes: 4 * 1024 * 1024 * 1024,
+            clock,
+        }
     }
 }
 
@@ -93,8 +101,11 @@ impl Record {
         settings: &Settings,
         signer: Arc<dyn Signer>,
     ) -> Result<(Self, Opened), RecordError> {
-        let bounds =
-            Bounds { segment_bytes: settings.segment_bytes, retain_segments: settings.retain_segments };
+        let bounds = Bounds {
+            segment_bytes: settings.segment_bytes,
+            retain_segments: settings.retain_segments,
+            retain_changes_bytes: settings.retain_changes_bytes,
+        };
         let (pen, opened) = open::open(&disk, &signer, bounds, (settings.clock)())?;
         let shared = Shared::new(pen, Arc::clone(&settings.clock));
         Ok((Self { held: Arc::new(Held { shared: Arc::new(shared), keeper: Mutex::new(None) }) }, opened))

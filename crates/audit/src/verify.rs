@@ -6,6 +6,7 @@ use crate::{
     disk::{Disk, Folder},
     found::{Found, What},
     head::{HEAD_FILE, HEADS_FILE, HeadRecord, heads_from_bytes, is_signed_by, segment_name, segments_among},
+    kept::{self, Claim},
     line::Link,
     lines::Lines,
 };
@@ -37,6 +38,10 @@ pub struct Report {
     pub heads_compared: usize,
     /// Heads whose line was dropped by retention, or is in a gap.
     pub heads_out_of_reach: usize,
+    /// Files with the changes of finished segments, and lines in them: each was led to by a line of the record.
+    pub kept_files: usize,
+    /// Lines in those files.
+    pub kept_lines: u64,
     /// Whether signatures were checked, which takes the record key.
     pub signatures_checked: bool,
 }
@@ -65,7 +70,15 @@ pub(crate) fn verify_on(disk: &dyn Disk, trust: Option<&PublicKey>, known: &[Hea
     if !has_head && !segments.is_empty() {
         return Err(whole_file(HEAD_FILE, What::BadHead("the signed head is missing".to_owned())));
     }
-    let mut walk = Walk { disk, claims: &claims, chain: Chain::start(None), lines: 0, torn: 0, compared: 0 };
+    let mut walk = Walk {
+        disk,
+        claims: &claims,
+        chain: Chain::start(None),
+        lines: 0,
+        torn: 0,
+        compared: 0,
+        kept: BTreeMap::new(),
+    };
     for first in &segments {
         walk.segment(*first, Some(first) == segments.last())?;
     }
@@ -75,7 +88,10 @@ pub(crate) fn verify_on(disk: &dyn Disk, trust: Option<&PublicKey>, known: &[Hea
         segments.last().map_or_else(|| HEAD_FILE.to_owned(), |first| segment_name(*first)),
         walk.lines,
     )?;
+    let kept = kept::verify(disk, &names, std::mem::take(&mut walk.kept), &segments)?;
     Ok(Report {
+        kept_files: kept.files,
+        kept_lines: kept.lines,
         oldest: segments.first().copied().filter(|_| walk.lines > 0).unwrap_or(0),
         head,
         lines: walk.lines,
@@ -165,6 +181,7 @@ struct Walk<'a> {
     lines: u64,
     torn: u64,
     compared: usize,
+    kept: BTreeMap<u64, Claim>,
 }
 
 impl Walk<'_> {
@@ -193,6 +210,7 @@ impl Walk<'_> {
             let head = self.chain.push_bytes(piece.bytes).map_err(found)?;
             self.compared += self.claims.compare(head).map_err(found)?;
             self.lines = self.lines.saturating_add(1);
+            self.kept.extend(Claim::of(piece.bytes).map(|claim| (claim.first, claim)));
         }
         self.torn = torn;
         Ok(())

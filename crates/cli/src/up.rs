@@ -16,6 +16,7 @@ mod program;
 mod ready;
 mod restarts;
 mod supervisor;
+mod uid_block;
 mod users;
 
 pub use program::Program;
@@ -55,10 +56,10 @@ pub struct Up {
     /// The port of the hub
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     hub_port: u16,
-    /// As root: the first of the user ids for programs and apps; two servers on one machine need different ones
-    #[arg(long, value_name = "UID", default_value_t = users::FIRST, hide = true,
+    /// As root: the first of the user ids for programs and apps; without it, a block of them that nobody uses
+    #[arg(long, value_name = "UID", hide = true,
         value_parser = clap::value_parser!(u32).range(1..=4_000_000_000))]
-    first_uid: u32,
+    first_uid: Option<u32>,
     /// Show what it does, step by step, in a fresh folder that is removed at the end
     #[arg(long)]
     demo: bool,
@@ -72,6 +73,8 @@ struct Settled {
     places: Places,
     owner: Owner,
     launcher: Launcher,
+    /// The user ids are ours as long as it runs.
+    _uids: uid_block::Block,
 }
 
 /// Runs it.
@@ -82,7 +85,7 @@ pub async fn run(session: &Session, up: Up) -> Result<(), Failure> {
     let (interrupts, wishes) = Interrupts::take_over().map_err(|error| failed("signals", &error))?;
     leftovers::adopt().map_err(|error| failed("taking care of orphans", &error))?;
     tokio::spawn(leftovers::keep_collecting());
-    let Settled { places, owner, launcher } = settle(session, &up).await?;
+    let Settled { places, owner, launcher, _uids } = settle(session, &up).await?;
     let teller = Teller::new(Arc::clone(&session.output));
     let events = teller.clone();
     let mut supervisor = Supervisor::new(launcher, move |event| events.tell(&event));
@@ -114,15 +117,15 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
     let places = Places::take(state, runtime.as_deref()).map_err(|error| cannot("a place", &error))?;
     let owner = owner::load_or_make(&places).map_err(|error| cannot("an owner's key", &error))?;
     let binary = std::env::current_exe().map_err(|error| cannot("its own binary", &error))?;
-    let staff =
-        users::settle(&places, &binary, up.first_uid).map_err(|error| cannot("its folders", &error))?;
+    let uids = uid_block::take(&places, up.first_uid).map_err(|error| cannot("user ids", &error))?;
+    let staff = users::settle(&places, &binary, uids.first).map_err(|error| cannot("its folders", &error))?;
     let asked = Ports { http: up.http_port, management: up.management_port, hub: up.hub_port };
     let (ports, http) = ports::settle(&places.state().join("up.json"), asked)
         .await
         .map_err(|error| cannot("its ports", &error))?;
     let secure = secure(up)?;
     let launcher = Launcher::new(&places, owner.line.clone(), staff, ports, http, secure);
-    Ok(Settled { places, owner, launcher })
+    Ok(Settled { places, owner, launcher, _uids: uids })
 }
 
 /// The listener for TLS, where one is wished.

@@ -1,6 +1,6 @@
 //! The closed list of what the agent may ask, one arm each.
 
-use crate::{Executor, instances::StartOrder, logs, perform, record::record_fault, statistics};
+use crate::{Executor, instances::StartOrder, logs, perform, rate::Reader, record::record_fault, statistics};
 use allod_proto::{
     Fault, FaultCode,
     executor::{Action, Attached, Done, Goal, Looked},
@@ -90,7 +90,7 @@ fn attach(executor: &Arc<Executor>, version: &str) -> Result<Done, Fault> {
         version: version.chars().take(40).collect(),
         epoch: Some(epoch.clone()),
     };
-    executor.record().append_later(allod_audit::Entry::Start(start)).map_err(|error| record_fault(&error))?;
+    executor.record_at_a_rate(Reader::agent("starts"), 1, allod_audit::Entry::Start(start))?;
     let open = executor
         .apps()
         .all()
@@ -155,7 +155,12 @@ async fn release_command(
         return Err(Fault::new(FaultCode::Invalid, "the release has no release command"));
     };
     let secrets = executor.secret_store(&release.spec.app)?.open_versions(&release.secrets)?;
+    let _turn = executor.command_of(&release.spec.app).await;
+    if let Some(ran) = executor.begin_release_command(operation)? {
+        return Ok(Done::Ran { exit: ran.exit, ok: ran.ok, tail: ran.tail });
+    }
     let ran = executor.instances().run_once(&release, &command, secrets, Duration::from_secs(600)).await?;
+    executor.end_release_command(operation, &ran)?;
     Ok(Done::Ran { exit: ran.exit, ok: ran.ok, tail: ran.tail })
 }
 
@@ -229,3 +234,6 @@ async fn record_verify(executor: &Arc<Executor>) -> Result<Done, Fault> {
     .map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
     verified.map(Done::Verified).map_err(|error| record_fault(&error))
 }
+
+#[cfg(test)]
+mod tests;

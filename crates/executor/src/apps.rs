@@ -48,6 +48,26 @@ pub struct InProgress {
     pub operation: OpenOperation,
     /// Its intent's sequence number.
     pub intent: u64,
+    /// What is known of its release command; `None` before it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_command: Option<CommandRun>,
+}
+
+/// A command that must not run twice, as it is written down before and after.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum CommandRun {
+    /// It may have begun. Without an end after it, nobody knows what it did.
+    Begun {},
+    /// It ended.
+    Ended {
+        /// `exit status 0`, `signal 9`, `timeout`.
+        exit: String,
+        /// Whether it ended well.
+        ok: bool,
+        /// The last lines it printed.
+        tail: Vec<String>,
+    },
 }
 
 impl Format for AppRecord {
@@ -278,7 +298,7 @@ pub fn store_fault(error: allod_store::StoreError) -> Fault {
     tracing::error!(%error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "state could not be written");
     let fault = Fault::new(code, format!("state could not be written: {error}"));
     match code {
-        FaultCode::DiskFull => fault.hint("free some space: `allod server prune`, or remove an app"),
+        FaultCode::DiskFull => fault.hint("free some space: `allod servers prune`, or remove an app"),
         _ => fault,
     }
 }

@@ -194,7 +194,7 @@ fn check_room(
         FaultCode::DiskFull,
         format!("the release of {app} needs {needed} bytes with a margin; {free} are free"),
     )
-    .hint("free some space: `allod server prune`, or remove an app"))
+    .hint("free some space: `allod servers prune`, or remove an app"))
 }
 
 fn build(

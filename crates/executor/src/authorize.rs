@@ -76,4 +76,6 @@ fn admit(executor: &Executor, verified: &Verified) -> Result<(), Fault> {
 }
 
 #[cfg(test)]
+pub(crate) mod bench;
+#[cfg(test)]
 mod tests;

@@ -18,7 +18,10 @@ use allod_proto::{
     spec::AppSpec,
 };
 use serde::Serialize;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 fn replied(reply: impl Serialize) -> Result<Performed, Fault> {
     serde_json::to_value(reply)
@@ -156,7 +159,18 @@ pub(crate) async fn secrets_set(
     }
     let mut store = executor.secret_store(&params.app)?;
     let now = executor.now();
-    let store = blocking(move || store.set(&params.secrets, &by.name, now).map(|()| store)).await?;
+    // What no release that can be gone back to uses goes, so that setting a secret again and again fills no disk.
+    let in_use: BTreeSet<(SecretName, u64)> = {
+        let apps = executor.apps();
+        let releases = apps.get(&params.app).into_iter().flat_map(|record| &record.releases);
+        releases.flat_map(|release| release.secrets.clone()).collect()
+    };
+    let setting = move || {
+        store.set(&params.secrets, &by.name, now)?;
+        store.prune(&in_use)?;
+        Ok(store)
+    };
+    let store = blocking(setting).await?;
     replied(secrets::SecretsReply { secrets: executor.list_secrets(&store) })
 }
 

@@ -8,6 +8,8 @@ use crate::{
     keys::KeyStore,
     layout::Layout,
     memory::Memory,
+    rate::Rate,
+    room::Room,
 };
 use allod_audit::{Line, Opened, Record};
 use allod_daemon::Clock;
@@ -20,6 +22,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use zeroize::Zeroizing;
+
+/// Who waits for whom, by app.
+type Turns = Mutex<HashMap<AppRef, Arc<tokio::sync::Mutex<()>>>>;
 
 /// All that the executor holds.
 pub struct Executor {
@@ -35,8 +40,12 @@ pub struct Executor {
     memory: Mutex<Memory>,
     window: Mutex<Window>,
     instances: Instances,
+    rate: Mutex<Rate>,
+    room: Room,
     /// One change of an app at a time.
-    turns: Mutex<HashMap<AppRef, Arc<tokio::sync::Mutex<()>>>>,
+    turns: Turns,
+    /// One release command of an app at a time; a change of the app need not wait for it.
+    commands: Turns,
     _lock: allod_store::Lock,
 }
 
@@ -52,6 +61,9 @@ impl Executor {
     ) -> Result<Arc<Self>, String> {
         layout.create().map_err(|error| error.to_string())?;
         let lock = allod_store::Lock::take(&layout.executor()).map_err(|error| error.to_string())?;
+        let room = Room::new(&layout.executor());
+        room.restore();
+        room.spend();
         let clock = Clock::start();
         let identity = Identity::open(&layout, &isolation)?;
         let record_signer = load_or_make(&layout.record_key(), "allod record key", None)?;
@@ -92,7 +104,10 @@ impl Executor {
             memory: Mutex::new(memory),
             window: Mutex::new(Window::new(epoch, 20_000, 100_000)),
             instances,
+            rate: Mutex::default(),
+            room,
             turns: Mutex::default(),
+            commands: Mutex::default(),
             _lock: lock,
         }))
     }
@@ -100,10 +115,13 @@ impl Executor {
     /// Ends in order. Instances run on unless asked otherwise.
     pub async fn close(&self, stop_apps: bool) {
         if stop_apps {
+            // How each ended is written down, also on a full disk.
+            self.room.spend();
             self.instances.stop_all().await;
             self.instances.forget_ended().await;
         }
         self.instances.close().await;
+        self.write_counts(true);
         if let Err(error) = self.record.close() {
             tracing::error!(%error, "the record could not be closed");
         }
@@ -183,6 +201,16 @@ impl Executor {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How much is written line by line.
+    pub(crate) fn rate(&self) -> MutexGuard<'_, Rate> {
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The room set aside for a full disk.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
+    }
+
     /// The nonces of this epoch.
     pub fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
@@ -190,12 +218,12 @@ impl Executor {
 
     /// Waits for one's turn to change an app. It lasts as long as what this answers.
     pub(crate) async fn turn_of(&self, app: &AppRef) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            Arc::clone(turns.entry(app.clone()).or_default())
-        };
-        turn.lock_owned().await
+        turn_in(&self.turns, app).await
+    }
+
+    /// The same for its release command: who asks again while it runs waits for its end.
+    pub(crate) async fn command_of(&self, app: &AppRef) -> tokio::sync::OwnedMutexGuard<()> {
+        turn_in(&self.commands, app).await
     }
 
     /// A new life of the agent: requests signed for the one before are stale.
@@ -208,6 +236,15 @@ impl Executor {
         self.window().renew(epoch.clone());
         Ok(epoch)
     }
+}
+
+async fn turn_in(turns: &Turns, app: &AppRef) -> tokio::sync::OwnedMutexGuard<()> {
+    let turn = {
+        let mut turns = turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(app.clone()).or_default())
+    };
+    turn.lock_owned().await
 }
 
 /// Random bytes from the kernel.

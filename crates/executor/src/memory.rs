@@ -148,7 +148,12 @@ impl Memory {
                 (Ending::Failed, None) => self.failed(outcome.intent),
                 (Ending::Unknown, _) => {}
             },
-            Entry::Start(_) | Entry::Read(_) | Entry::Refusals(_) | Entry::Note(_) => {}
+            Entry::Start(_)
+            | Entry::Read(_)
+            | Entry::Denied(_)
+            | Entry::Counted(_)
+            | Entry::Refusals(_)
+            | Entry::Note(_) => {}
         }
     }
 

@@ -1,6 +1,11 @@
 //! Operations in progress: opened by what a caller signed, promoted and ended by the agent, one at a time an app.
 
-use crate::{Executor, changes};
+use crate::{
+    Executor,
+    apps::{AppRecord, CommandRun},
+    changes,
+    instances::Ran,
+};
 use allod_audit::Ending;
 use allod_proto::{
     AppRef, Fault, FaultCode, OperationId, ReleaseId, UnitName,
@@ -20,7 +25,7 @@ impl Executor {
             if let Goal::Release { release, .. } = &operation.goal {
                 record.keep((**release).clone());
             }
-            record.operation = Some(crate::apps::InProgress { operation, intent: 0 });
+            record.operation = Some(crate::apps::InProgress { operation, intent: 0, release_command: None });
         })?;
         Ok(opened)
     }
@@ -32,6 +37,39 @@ impl Executor {
                 open.intent = intent;
             }
         })
+    }
+
+    /// Writes down that the release command of an operation begins. With an end that is known, that is the answer: it is
+    /// not run again.
+    ///
+    /// # Errors
+    /// `Conflict` when it began in an earlier life and how it ended is not known.
+    pub(crate) fn begin_release_command(&self, id: &OperationId) -> Result<Option<Ran>, Fault> {
+        let mut apps = self.apps();
+        let (record, open) = apps.with_operation(id)?;
+        let app = record.app.clone();
+        match open.release_command.clone() {
+            Some(CommandRun::Ended { exit, ok, tail }) => return Ok(Some(Ran { exit, ok, tail })),
+            Some(CommandRun::Begun {}) => {
+                let why = "the release command was begun before, and nobody knows whether it ended: unknown outcome";
+                return Err(Fault::new(FaultCode::Conflict, why)
+                    .hint("look what it did, its output is in `allod logs`; then deploy again"));
+            }
+            None => {}
+        }
+        apps.change(&app, |record| set_command(record, CommandRun::Begun {}))?;
+        Ok(None)
+    }
+
+    /// Writes down how the release command of an operation ended.
+    ///
+    /// # Errors
+    /// When the disk refuses; then its outcome is unknown.
+    pub(crate) fn end_release_command(&self, id: &OperationId, ran: &Ran) -> Result<(), Fault> {
+        let mut apps = self.apps();
+        let app = apps.with_operation(id)?.0.app.clone();
+        let ended = CommandRun::Ended { exit: ran.exit.clone(), ok: ran.ok, tail: ran.tail.clone() };
+        apps.change(&app, |record| set_command(record, ended))
     }
 
     /// What the operation wants is from now on what is wanted.
@@ -112,6 +150,12 @@ impl Executor {
     }
 }
 
+fn set_command(record: &mut AppRecord, run: CommandRun) {
+    if let Some(open) = &mut record.operation {
+        open.release_command = Some(run);
+    }
+}
+
 /// What served must be what was asked for: an operation is done only if it was promoted.
 fn check_end(open: &OpenOperation, state: OperationState) -> Result<(), Fault> {
     match state {
@@ -123,3 +167,6 @@ fn check_end(open: &OpenOperation, state: OperationState) -> Result<(), Fault> {
         OperationState::Done | OperationState::Failed | OperationState::Cancelled => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Who holds the pen. The executor writes every change before and after it happens, and what the agent saw of reads.
 
-use crate::{Executor, authorize::Authorized, perform::Performed};
+use crate::{Executor, authorize::Authorized, perform::Performed, rate::Reader};
 use allod_audit::{Ending, Intent, Outcome, Record, RecordError, Who};
 use allod_commands::{Caller, Entry, Permit, Recorder};
 use allod_proto::{Fault, FaultCode, Request, Timestamp, executor::Observation, messages::app::Accepted};
@@ -81,6 +81,11 @@ impl Recorder for ChangeRecorder {
 
     /// One line, not two syncs that a caller without permission could ask for in a loop.
     async fn denied(&self, caller: &Caller, request: &Request, fault: &Fault) {
+        let reader = Reader {
+            key: caller.key().cloned(),
+            name: caller.name().to_owned(),
+            source: caller.source().map(str::to_owned),
+        };
         let denied = allod_audit::Read {
             request: request.id.to_string(),
             who: who(caller),
@@ -90,8 +95,10 @@ impl Recorder for ChangeRecorder {
             code: Some(fault.code),
             took_ms: 0,
         };
-        if let Err(error) = self.executor.record().append_later(allod_audit::Entry::Read(Box::new(denied))) {
-            tracing::error!(%error, "a denial could not be recorded");
+        // What the agent says of a read is an entry of another kind: it can't look like this.
+        let entry = allod_audit::Entry::Denied(Box::new(denied));
+        if let Err(fault) = self.executor.record_at_a_rate(reader, 1, entry) {
+            tracing::error!(%fault, "a denial could not be recorded");
         }
     }
 }
@@ -193,14 +200,56 @@ impl Executor {
             return Err(Fault::new(FaultCode::TooLarge, "too many observations at once"));
         }
         for observation in seen {
-            self.record().append_later(entry_of(observation)).map_err(|error| record_fault(&error))?;
+            let (reader, count) = reader_of(observation);
+            self.record_at_a_rate(reader, count, entry_of(observation))?;
         }
         Ok(())
+    }
+
+    /// Writes what costs nobody anything, or counts it: see [`crate::rate`].
+    ///
+    /// # Errors
+    /// When the queue is full.
+    pub(crate) fn record_at_a_rate(
+        &self,
+        reader: Reader,
+        count: u64,
+        entry: allod_audit::Entry,
+    ) -> Result<(), Fault> {
+        let scarce = self.room().is_scarce();
+        if !scarce {
+            self.write_counts(false);
+        }
+        if self.rate().admit(reader, count, scarce, self.now()) {
+            self.record().append_later(entry).map_err(|error| record_fault(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the counts of the minutes that are over, or of all.
+    pub(crate) fn write_counts(&self, all: bool) {
+        let counts = if all { self.rate().all() } else { self.rate().past(self.now()) };
+        for counted in counts {
+            if let Err(error) = self.record().append_later(allod_audit::Entry::Counted(counted)) {
+                tracing::error!(%error, "a count could not be recorded");
+            }
+        }
     }
 }
 
 fn cut(text: &str) -> String {
     text.chars().take(OBSERVED_TEXT).collect()
+}
+
+/// Who made an observation's line, and how much it counts for.
+fn reader_of(observation: &Observation) -> (Reader, u64) {
+    match observation {
+        Observation::Read { key, name, source, .. } => {
+            let source = source.as_deref().map(cut);
+            (Reader { key: key.clone(), name: cut(name), source }, 1)
+        }
+        Observation::Refusals { count, .. } => (Reader::agent("refusals of strangers"), *count),
+    }
 }
 
 fn entry_of(observation: &Observation) -> allod_audit::Entry {

@@ -44,11 +44,11 @@ impl Counts {
                     self.add(command, caller, outcome.result == Ending::Ok, line.at);
                 }
             }
-            Entry::Read(read) => {
+            Entry::Read(read) | Entry::Denied(read) => {
                 self.add(read.command.clone(), name(&read.who), read.result == Ending::Ok, line.at)
             }
             Entry::Refusals(refusals) => self.refusals = self.refusals.saturating_add(refusals.count),
-            Entry::Start(_) | Entry::Note(_) => {}
+            Entry::Start(_) | Entry::Counted(_) | Entry::Note(_) => {}
         }
     }
 

@@ -226,6 +226,6 @@ fn too_large(bytes: u64, free: u64) -> Option<Obstacle> {
     let needed = bytes.saturating_mul(2).saturating_add(64 << 20);
     (needed > free).then(|| {
         let message = format!("{} MiB are needed, {} MiB are free", needed >> 20, free >> 20);
-        obstacle("disk", message, "allod server prune, or remove an app")
+        obstacle("disk", message, "allod servers prune, or remove an app")
     })
 }

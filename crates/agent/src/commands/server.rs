@@ -66,7 +66,7 @@ fn disk(agent: &Agent) -> Finding {
         5..15 => FindingLevel::Warning,
         _ => FindingLevel::Good,
     };
-    let fix = (level != FindingLevel::Good).then_some("allod server prune, or remove an app");
+    let fix = (level != FindingLevel::Good).then_some("allod servers prune, or remove an app");
     finding("disk", level, format!("{} MiB free, {percent} %", free >> 20), fix)
 }
 

@@ -17,6 +17,7 @@ mod delegation;
 mod deploy;
 mod door;
 mod executor;
+mod full_disk;
 mod guide;
 mod isolation;
 mod load;

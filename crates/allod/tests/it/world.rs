@@ -50,13 +50,16 @@ pub(crate) fn fresh_folder() -> tempfile::TempDir {
     folder
 }
 
+/// User ids that no other server has: other runs of these tests, and an `up` of a person, may be at work on this machine.
+pub(crate) fn fresh_uid() -> u32 {
+    let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+    1_000_000 + (std::process::id() % 100_000) * 20_000 + (number % 100) * 200
+}
+
 impl World {
     /// A server that is ready.
     pub(crate) async fn up() -> Self {
-        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
-        // Also other runs of these tests, and an `up` of a person, may be at work on this machine.
-        let uid = 1_000_000 + (std::process::id() % 100_000) * 20_000 + (number % 100) * 200;
-        Self::up_in(fresh_folder(), uid).await
+        Self::up_in(fresh_folder(), fresh_uid()).await
     }
 
     /// The same in a folder that may have been used before.

@@ -188,6 +188,12 @@ impl Disk for Faulty {
         Ok(file.current[offset..end].to_vec())
     }
 
+    fn size(&self, name: &str) -> io::Result<u64> {
+        let state = self.0.lock().unwrap();
+        let file = state.files.get(name).ok_or(io::ErrorKind::NotFound)?;
+        Ok(u64::try_from(file.current.len()).unwrap())
+    }
+
     fn segment(&self, name: &str) -> io::Result<Box<dyn Segment>> {
         let mut state = self.0.lock().unwrap();
         let is_last = state.step().map_err(error)?;

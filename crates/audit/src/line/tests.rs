@@ -115,6 +115,13 @@ fn every_kind_of_entry_reads_back_as_it_was() {
             code: Some(allod_proto::FaultCode::NotAllowed),
             took_ms: 3,
         })),
+        Entry::Counted(crate::Counted {
+            from_minute: Timestamp(60_000),
+            key: None,
+            name: "anna".to_owned(),
+            source: None,
+            count: 7,
+        }),
         Entry::Refusals(Refusals {
             from_minute: Timestamp(60_000),
             source: "203.0.113.9".to_owned(),

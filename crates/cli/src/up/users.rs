@@ -13,8 +13,6 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// The first user id that `up` gives out, unless it is told another.
-pub(super) const FIRST: u32 = 61_100;
 /// How far above the first one those of apps begin.
 const APPS: u32 = 100;
 
@@ -180,6 +178,8 @@ fn try_out(binary: &Path, uid: Option<u32>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FIRST: u32 = 61_100;
 
     #[test]
     fn no_two_programs_share_a_user_when_each_has_its_own() {

@@ -33,7 +33,7 @@ fn opened(record: &mut AppRecord, release: Release) {
         goal: Goal::Release { release: Box::new(release), scale: BTreeMap::new(), from: None },
         promoted: false,
     };
-    record.operation = Some(InProgress { operation, intent: 1 });
+    record.operation = Some(InProgress { operation, intent: 1, release_command: None });
 }
 
 fn serve(record: &mut AppRecord, id: &str, at: u64) {

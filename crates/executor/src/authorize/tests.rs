@@ -1,52 +1,7 @@
-use super::*;
-use crate::{isolation::Isolation, layout::Layout, perform::perform};
-use allod_proto::{Nonce, Timestamp, executor::Done};
-use allod_signing::{KeySigner, RequestFields, Signer, sign_request};
-use std::sync::Arc;
-
-struct Bench {
-    executor: Arc<Executor>,
-    owner: KeySigner,
-    _folder: tempfile::TempDir,
-}
-
-async fn bench() -> Bench {
-    let folder = tempfile::tempdir().unwrap();
-    let layout = Layout::new(folder.path().join("state"), folder.path().join("run"));
-    // The agent's folder is the installer's to make.
-    std::fs::create_dir_all(layout.agent()).unwrap();
-    let owner = KeySigner::generate([1; 32], "owner");
-    let line = format!("role=owner {}", owner.public_openssh());
-    let executor = Executor::open(layout, Isolation::SameUser, Some(&line)).await.unwrap();
-    Bench { executor, owner, _folder: folder }
-}
-
-impl Bench {
-    fn signed_by(&self, signer: &KeySigner, route: (&str, &str), body: &str, nonce: &str) -> SignedCall {
-        let epoch = self.executor.window().epoch().clone();
-        let fields = RequestFields {
-            audience: &self.executor.identity(),
-            epoch: &epoch,
-            route: Route::new(route.0, route.1).unwrap(),
-            timestamp: self.executor.now(),
-            nonce: &Nonce::new(nonce.repeat(22)).unwrap(),
-            body: &Digest::of(body),
-        };
-        let head = sign_request(signer, &fields).unwrap();
-        SignedCall {
-            method: route.0.to_owned(),
-            path: route.1.to_owned(),
-            headers: head.headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-            body: body.to_owned(),
-            source: None,
-            door: "rpc".to_owned(),
-        }
-    }
-
-    async fn code(&self, call: &SignedCall) -> FaultCode {
-        perform(&self.executor, call).await.unwrap_err().code
-    }
-}
+use super::{bench::bench, *};
+use crate::perform::perform;
+use allod_proto::{Timestamp, executor::Done};
+use allod_signing::{KeySigner, Signer};
 
 const RPC: (&str, &str) = ("POST", "/rpc");
 

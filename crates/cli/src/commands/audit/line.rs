@@ -30,6 +30,18 @@ fn words(fields: &Map<String, Value>, style: Style) -> String {
             let result = ending(&text("result"), style);
             format!("  line {} {result}{detail} ({})", number("intent"), took(number("took_ms")))
         }
+        Some("counted") => {
+            format!("{} more by {}", style.warn(&number("count").to_string()), text("name"))
+        }
+        Some("denied") => {
+            format!(
+                "{} {}{} {}",
+                who(fields),
+                style.bold(&text("command")),
+                object(fields),
+                style.bad(&text("code"))
+            )
+        }
         Some("read") => {
             let code = text("code");
             let code = if code.is_empty() { code } else { format!(" {}", style.bad(&code)) };

@@ -25,7 +25,7 @@ pub(super) struct Add {
     /// Only these named commands
     #[arg(long, value_delimiter = ',')]
     commands: Vec<String>,
-    /// Only from these addresses or ranges
+    /// Only from these addresses or ranges, as the server's agent sees them; it does not hold when the agent is taken
     #[arg(long, value_delimiter = ',')]
     from: Vec<String>,
     /// Not after this time, in UTC: YYYYMMDD or YYYYMMDDHHMM
