@@ -1,5 +1,7 @@
 //! A disk of 48 MiB, full. Only root can mount one, so these say plainly when they are skipped.
 
+#![expect(clippy::disallowed_methods, reason = "a test mounts its small disk with the system's own program")]
+
 use super::*;
 use crate::{authorize::bench::Bench, isolation::Isolation, layout::Layout};
 use allod_signing::{KeySigner, Signer as _};
