@@ -14,7 +14,7 @@ use crate::{
     service::AgentService,
     witness,
 };
-use allod_daemon::{Clock, CommonFlags, Shutdown};
+use allod_daemon::{Clock, CommonFlags, Shutdown, raise_descriptor_limit};
 use allod_mesh::{Listener, Mesh, StaticMesh, StaticSettings};
 use allod_proto::executor::{Action, Attached, Done, IdentityKey};
 use allod_rpc::server::{Doorway, ListenerLimits, Service, serve_socket};
@@ -34,6 +34,9 @@ use tokio::{
     sync::watch,
 };
 use zeroize::Zeroizing;
+
+/// Nonces remembered for one key, and in all: what the door lets one key ask in the two minutes that one can be fresh.
+const NONCES: (usize, usize) = (65_536, 262_144);
 
 /// The program that answers the signed door. It runs without privilege and asks the executor for what it can't do.
 #[derive(Debug, Clone, Parser)]
@@ -146,7 +149,7 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
         clock,
         started_at: clock.now(),
         keys: KeyRing::new(identity.fingerprint(), &attached.keys),
-        window: Mutex::new(Window::new(attached.epoch.clone(), 200_000, 500_000)),
+        window: Mutex::new(Window::new(attached.epoch.clone(), NONCES.0, NONCES.1)),
         observations: Observations::new(),
         operations: Operations::load(&folder)?,
         routes: RouteTables::load(&settings.routes, &settings.proxy_control)?,
@@ -239,14 +242,16 @@ fn bind_local(run: &Path) -> Result<UnixListener, String> {
 }
 
 async fn serve_mesh(mesh: Arc<dyn Mesh>, listener: Listener, service: Arc<AgentService>) {
-    let doorway = Arc::new(Doorway::new(service, ListenerLimits::default()));
+    let limits = ListenerLimits::default().within(raise_descriptor_limit());
+    let doorway = Arc::new(Doorway::new(service, limits));
     loop {
+        let room = doorway.room().await;
         let connection = listener.accept().await;
         let (mesh, doorway) = (Arc::clone(&mesh), Arc::clone(&doorway));
         tokio::spawn(async move {
             let peer = connection.peer().ip();
             match mesh.whois(peer).await {
-                Ok(Some(_)) => doorway.serve(connection, peer).await,
+                Ok(Some(_)) => doorway.serve(room, connection, peer).await,
                 Ok(None) => doorway.service().refused(&peer.to_string(), "not a peer of the mesh"),
                 Err(error) => tracing::warn!(%error, %peer, "the mesh does not say who a peer is"),
             }

@@ -1,6 +1,8 @@
 //! The flags that every long-running program has, and what they do.
 
-use crate::{LogForm, LoggingError, ParentError, die_with_parent, logging};
+use crate::{
+    LogForm, LoggingError, ParentError, close_to_inspection, die_with_parent, logging, write_no_core_dumps,
+};
 
 /// Flags of every long-running program; flatten them into the program's own.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -27,14 +29,18 @@ pub enum BeginError {
     /// The tie to the parent could not be made.
     #[error(transparent)]
     Parent(#[from] ParentError),
+    /// The program could not be closed to inspection.
+    #[error("the program's memory can't be kept from core dumps and other programs")]
+    Inspection(#[source] std::io::Error),
 }
 
 impl CommonFlags {
-    /// Starts logging and, if asked, ties the program to its parent. First in every program.
+    /// Closes the program to inspection, starts logging and, if asked, ties it to its parent. First in every program.
     ///
     /// # Errors
     /// [`BeginError`]; the program must not run then.
     pub fn begin(&self) -> Result<(), BeginError> {
+        write_no_core_dumps().and_then(|()| close_to_inspection()).map_err(BeginError::Inspection)?;
         if let Some(expected) = self.die_with_parent {
             die_with_parent(expected)?;
         }

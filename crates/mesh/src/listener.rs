@@ -7,6 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,8 +16,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// How long a listener rests after an accept that failed: out of descriptors, it would fail again at once.
-const REST: Duration = Duration::from_millis(50);
+/// How long a listener rests after accepts that failed, the first time and at most: out of descriptors, it would fail
+/// again at once.
+const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
 /// A bound listener on one or several mesh addresses.
 #[derive(Debug)]
@@ -24,13 +26,15 @@ pub struct Listener {
     sockets: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     mode: Mode,
+    /// Which socket is asked first: each in its turn, so that a flood at one address leaves room for the others.
+    first: AtomicUsize,
 }
 
 impl Listener {
     /// Of sockets that were bound where [`crate::may_listen`] allows it.
     pub(crate) fn of(sockets: Vec<TcpListener>, mode: Mode) -> io::Result<Self> {
         let addresses = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
-        Ok(Self { sockets, addresses, mode })
+        Ok(Self { sockets, addresses, mode, first: AtomicUsize::new(0) })
     }
 
     /// Where it listens.
@@ -42,6 +46,7 @@ impl Listener {
     /// The next connection from an address that may be a peer. Never fails: what goes wrong is logged and waited out.
     /// Whether the mesh knows the peer is [`crate::Mesh::whois`]'s to say.
     pub async fn accept(&self) -> Connection {
+        let mut rest = REST.0;
         loop {
             match poll_fn(|cx| self.poll_accept(cx)).await {
                 Ok((stream, peer, local)) => {
@@ -53,15 +58,20 @@ impl Listener {
                 // The peer gave up before it was accepted; the next one is waiting.
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "accept failed; trying again");
-                    tokio::time::sleep(REST).await;
+                    if rest == REST.0 {
+                        tracing::warn!(%error, "accept failed; trying again");
+                    }
+                    tokio::time::sleep(rest).await;
+                    rest = (rest * 2).min(REST.1);
                 }
             }
         }
     }
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr, SocketAddr)>> {
-        for (socket, local) in self.sockets.iter().zip(&self.addresses) {
+        let first = self.first.fetch_add(1, Ordering::Relaxed).checked_rem(self.sockets.len()).unwrap_or(0);
+        let sockets = self.sockets.iter().zip(&self.addresses);
+        for (socket, local) in sockets.clone().skip(first).chain(sockets.take(first)) {
             if let Poll::Ready(accepted) = socket.poll_accept(cx) {
                 return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, *local)));
             }
@@ -70,10 +80,21 @@ impl Listener {
     }
 }
 
+/// Linux hands out what went wrong on the new connection's network as an error of accept; the listener is fine.
 fn is_of_the_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown,
+        NetworkUnreachable, TimedOut,
+    };
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        ConnectionAborted
+            | ConnectionReset
+            | ConnectionRefused
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
     )
 }
 

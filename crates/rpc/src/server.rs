@@ -2,17 +2,25 @@
 //! [`Service`], with the same [`Presented`] proof of who is calling.
 
 mod authenticate;
+mod body;
 mod http;
 mod listener;
+mod patience;
 mod peer;
+mod rates;
+mod reply;
+mod seats;
 mod service;
+mod shares;
 mod socket;
-mod strangers;
 mod stream;
 
 pub use authenticate::{Authenticated, Rejected, authenticate};
-pub use listener::{Doorway, ListenerLimits};
+pub use listener::{Doorway, ListenerLimits, Room};
 pub use peer::PeerCredentials;
+pub use rates::Rate;
 pub use service::{Answer, Chunk, Incoming, Keys, Presented, Service};
 pub use socket::serve_socket;
-pub use strangers::Strangers;
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,14 @@
 //! whose request could still be fresh.
 
 use crate::verify::Verified;
-use allod_proto::{Epoch, Fingerprint, Nonce, Timestamp, limits::FRESHNESS};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use allod_proto::{Digest, Epoch, Fingerprint, Nonce, Timestamp, limits::FRESHNESS};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+/// A key and its nonce, as the first half of their digest: what is remembered is as small for a long nonce as for a short.
+type Spent = [u8; 16];
 
 /// Why a request that is otherwise good must not be done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,23 +37,27 @@ pub struct Window {
     epoch: Epoch,
     capacity_per_key: usize,
     capacity_total: usize,
-    seen: HashMap<Fingerprint, HashSet<Nonce>>,
-    /// The same, by the time each request was signed.
-    by_time: BTreeSet<(Timestamp, Fingerprint, Nonce)>,
+    seen: HashSet<Spent>,
+    /// The same, by the time each request was signed, and whose it was.
+    by_time: BTreeSet<(Timestamp, Spent, Arc<Fingerprint>)>,
+    /// How many are of each key.
+    of_key: HashMap<Arc<Fingerprint>, usize>,
     /// The latest time seen. A clock that goes back must not make fresh again what was forgotten.
     latest: Timestamp,
 }
 
 impl Window {
-    /// An empty window. One key can fill `capacity_per_key`, all together `capacity_total`.
+    /// An empty window. One key can fill `capacity_per_key`, all together `capacity_total`; a key that used no more than
+    /// a thousandth of that is let in even then, so that a few can't shut out the others.
     #[must_use]
     pub fn new(epoch: Epoch, capacity_per_key: usize, capacity_total: usize) -> Self {
         Self {
             epoch,
             capacity_per_key,
             capacity_total,
-            seen: HashMap::new(),
+            seen: HashSet::new(),
             by_time: BTreeSet::new(),
+            of_key: HashMap::new(),
             latest: Timestamp(0),
         }
     }
@@ -93,23 +103,23 @@ impl Window {
             return Err(ReplayError::Clock { server: self.latest });
         }
         self.forget();
-        let of_key = self.seen.get(key);
-        if of_key.is_some_and(|nonces| nonces.contains(nonce)) {
+        let spent = spent(key, nonce);
+        if self.seen.contains(&spent) {
             return Err(ReplayError::Replayed);
         }
-        if self.by_time.len() >= self.capacity_total
-            || of_key.map_or(0, HashSet::len) >= self.capacity_per_key
-        {
+        let of_key = self.of_key.get(key).copied().unwrap_or(0);
+        let is_full = self.by_time.len() >= self.capacity_total && of_key >= self.capacity_total / 1000;
+        if is_full || of_key >= self.capacity_per_key {
             return Err(ReplayError::Full);
         }
-        self.insert(key, nonce, signed_at);
+        self.insert(key, spent, signed_at);
         Ok(())
     }
 
     /// Remembers a nonce that was spent before, such as one read back from the record. Capacity does not refuse it:
     /// it is spent.
     pub fn remember(&mut self, key: &Fingerprint, nonce: &Nonce, signed_at: Timestamp) {
-        self.insert(key, nonce, signed_at);
+        self.insert(key, spent(key, nonce), signed_at);
     }
 
     /// Begins a new epoch: requests of the one before are stale, so its nonces are needed no more.
@@ -119,25 +129,37 @@ impl Window {
         }
     }
 
-    fn insert(&mut self, key: &Fingerprint, nonce: &Nonce, signed_at: Timestamp) {
-        if self.seen.entry(key.clone()).or_default().insert(nonce.clone()) {
-            self.by_time.insert((signed_at, key.clone(), nonce.clone()));
+    fn insert(&mut self, key: &Fingerprint, spent: Spent, signed_at: Timestamp) {
+        if !self.seen.insert(spent) {
+            return;
         }
+        let known = self.of_key.get_key_value(key).map(|(known, _)| Arc::clone(known));
+        let key = known.unwrap_or_else(|| Arc::new(key.clone()));
+        let count = self.of_key.entry(Arc::clone(&key)).or_insert(0);
+        *count = count.saturating_add(1);
+        self.by_time.insert((signed_at, spent, key));
     }
 
     /// Forgets what can't be fresh any more, counted from when each request says it was signed and not from when it
     /// came: one dated ahead stays longer.
     fn forget(&mut self) {
         while self.by_time.first().is_some_and(|(signed_at, ..)| signed_at.plus(FRESHNESS) < self.latest) {
-            let Some((_, key, nonce)) = self.by_time.pop_first() else { return };
-            if let Some(nonces) = self.seen.get_mut(&key) {
-                nonces.remove(&nonce);
-                if nonces.is_empty() {
-                    self.seen.remove(&key);
+            let Some((_, spent, key)) = self.by_time.pop_first() else { return };
+            self.seen.remove(&spent);
+            if let Some(count) = self.of_key.get_mut(&key) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.of_key.remove(&key);
                 }
             }
         }
     }
+}
+
+fn spent(key: &Fingerprint, nonce: &Nonce) -> Spent {
+    // Neither has a newline.
+    let digest = Digest::of(format!("{key}\n{nonce}"));
+    digest.as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

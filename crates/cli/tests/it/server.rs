@@ -83,7 +83,7 @@ impl Server {
         let task = tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
                 let doorway = Arc::clone(&doorway);
-                tokio::spawn(async move { doorway.serve(stream, peer.ip()).await });
+                tokio::spawn(async move { doorway.serve(doorway.room().await, stream, peer.ip()).await });
             }
         });
         Self { address, identity: audience, record, task }

@@ -1,44 +1,49 @@
 //! `POST /rpc` and `PUT /chunks/…`: the life of one HTTP request.
 
 use crate::server::{
-    Answer, Authenticated, Chunk, Incoming, ListenerLimits, Presented, Rejected, Service, authenticate,
+    Answer, Authenticated, Chunk, Incoming, Presented, Rejected, Service, authenticate,
+    body::{self, SMALL},
     listener::Shared,
+    reply::{Held, ReplyBytes, holding, length, opening, reply},
+    seats::Seat,
     stream::{self, still_enrolled},
 };
 use allod_proto::{
-    AppRef, Command, DELEGATION_VERSION, Digest, Fault, FaultCode, Nonce, Request,
+    AppRef, Command, DELEGATION_VERSION, Digest, Fault, FaultCode, Fingerprint, Nonce, Request,
     command::{Kind, ReplyBody},
     executor::SignedCall,
     headers, limits,
     messages::app::AppChunk,
-    record::SignedHead,
 };
-use allod_signing::{ReplyFields, sshsig};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::BoxBody};
 use hyper::{
-    HeaderMap, Method, Response, StatusCode,
+    HeaderMap, Method, Response,
     body::Incoming as Body,
-    header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{CONNECTION, HeaderValue},
     http::request::Parts,
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::Value;
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub(super) type ReplyBytes = BoxBody<Bytes, Infallible>;
+/// The largest body that is read of somebody who proved nothing.
+const STRANGERS_BODY: usize = 4096;
+/// How long a large reply waits until its key may have one more on its way.
+const LARGE_REPLY: Duration = Duration::from_secs(5);
 
 pub(super) async fn connection<S: Service>(
     shared: Arc<Shared<S>>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: IpAddr,
+    seat: Arc<Seat>,
 ) {
     let head = shared.limits.head;
     let service = service_fn(move |request: hyper::Request<Body>| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(respond(&shared, request, peer).await) }
+        let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
+        async move { Ok::<_, Infallible>(respond(&shared, request, peer, &seat).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -55,19 +60,28 @@ async fn respond<S: Service>(
     shared: &Shared<S>,
     request: hyper::Request<Body>,
     peer: IpAddr,
+    seat: &Arc<Seat>,
 ) -> Response<ReplyBytes> {
     let (parts, body) = request.into_parts();
-    match answer(shared, &parts, body, peer).await {
+    match answer(shared, &parts, body, peer, seat).await {
         Ok(reply) => reply,
-        Err(rejected) => {
-            if rejected.nonce.is_none() {
-                shared.strangers.count(peer, shared.service.now());
-                shared.service.refused(&peer.to_string(), rejected.reason);
-            }
-            let body = ReplyBody::of(None, Err(*rejected.fault));
-            reply(&*shared.service, rejected.nonce.as_ref(), &body)
-        }
+        Err(rejected) => refuse(shared, rejected, peer).await,
     }
+}
+
+/// A stranger who is refused again and again waits for it, and then for a connection.
+async fn refuse<S: Service>(shared: &Shared<S>, rejected: Rejected, peer: IpAddr) -> Response<ReplyBytes> {
+    let service = &*shared.service;
+    let mut goes_on = true;
+    if rejected.nonce.is_none() {
+        service.refused(&peer.to_string(), rejected.reason);
+        goes_on = rejected.fault.code != FaultCode::TooMany && shared.may_be_refused(peer).await;
+    }
+    let mut reply = reply(service, rejected.nonce.as_ref(), &ReplyBody::of(None, Err(*rejected.fault)));
+    if !goes_on {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
 }
 
 async fn answer<S: Service>(
@@ -75,18 +89,21 @@ async fn answer<S: Service>(
     parts: &Parts,
     body: Body,
     peer: IpAddr,
+    seat: &Arc<Seat>,
 ) -> Result<Response<ReplyBytes>, Rejected> {
-    if shared.strangers.is_tiresome(peer, shared.service.now())
-        && !parts.headers.contains_key(headers::SIGNATURE)
-    {
-        let fault = Fault::new(FaultCode::TooMany, "too many refused requests from your address")
-            .hint("wait a minute");
-        return Err(Rejected { fault: Box::new(fault), reason: "too many refusals", nonce: None });
+    let signed = parts.headers.contains_key(headers::SIGNATURE);
+    if !signed && !shared.may_ask_unsigned(peer).await {
+        let fault = Fault::new(FaultCode::TooMany, "too many unsigned requests from your address");
+        let fault = fault.hint("wait a moment");
+        return Err(Rejected { fault: Box::new(fault), reason: "too many unsigned requests", nonce: None });
     }
     let path = path_and_query(parts);
     match (&parts.method, path) {
-        (&Method::POST, headers::RPC_PATH) => rpc(shared, parts, body, peer).await,
-        (&Method::PUT, _) if path.starts_with(headers::CHUNKS_PATH) => chunk(shared, parts, body, peer).await,
+        (&Method::POST, headers::RPC_PATH) if signed => rpc(shared, parts, body, peer, seat).await,
+        (&Method::POST, headers::RPC_PATH) => probe(shared, body).await,
+        (&Method::PUT, _) if path.starts_with(headers::CHUNKS_PATH) => {
+            chunk(shared, parts, body, peer, seat).await
+        }
         _ => {
             let fault = Fault::new(FaultCode::NotFound, "there is no such route: POST /rpc or PUT /chunks/…");
             Err(Rejected { fault: Box::new(fault), reason: "unknown route", nonce: None })
@@ -94,72 +111,107 @@ async fn answer<S: Service>(
     }
 }
 
+/// What a request takes up while it is answered, once it is this key's turn.
+async fn enter<S: Service>(shared: &Shared<S>, key: &Fingerprint, seat: &Arc<Seat>) -> Result<Held, Fault> {
+    let too_many = |message: &str| Fault::new(FaultCode::TooMany, message).hint("try again in a moment");
+    let busy = seat.answer();
+    let request = shared.requests.try_take(key);
+    let request = request.ok_or_else(|| too_many("too many requests of this key are being answered"))?;
+    if !shared.may_ask(key).await {
+        return Err(too_many("too many requests of this key within a short time"));
+    }
+    Ok(Held { _busy: busy, _request: request, large: None })
+}
+
+/// A large reply counts as such until it is sent; without a place for it, it is not sent.
+async fn finish<S: Service>(
+    shared: &Shared<S>,
+    key: &Fingerprint,
+    nonce: &Nonce,
+    answered: Response<ReplyBytes>,
+    mut held: Held,
+) -> Response<ReplyBytes> {
+    if length(&answered) <= SMALL {
+        return holding(answered, held);
+    }
+    held.large = shared.replies.take(key, LARGE_REPLY).await;
+    if held.large.is_some() {
+        return holding(answered, held);
+    }
+    let fault = Fault::new(FaultCode::TooMany, "too many large replies to this key are on their way");
+    holding(of(&*shared.service, nonce, Err(fault.hint("read them, or try again in a moment"))), held)
+}
+
+/// A reply to somebody who proved who they are, without the id of a request.
+fn of<S: Service>(service: &S, nonce: &Nonce, outcome: Result<Value, Fault>) -> Response<ReplyBytes> {
+    reply(service, Some(nonce), &ReplyBody::of(None, outcome))
+}
+
 async fn rpc<S: Service>(
     shared: &Shared<S>,
     parts: &Parts,
     body: Body,
     peer: IpAddr,
+    seat: &Arc<Seat>,
 ) -> Result<Response<ReplyBytes>, Rejected> {
     let service = &*shared.service;
-    if !parts.headers.contains_key(headers::SIGNATURE) {
-        return probe(service, shared.limits, body).await;
-    }
     let route = (parts.method.as_str(), path_and_query(parts));
     let authenticated = authenticate(service, route, |name| single(&parts.headers, name), Some(peer))?;
+    let (key, nonce) = (authenticated.verified.fingerprint().clone(), authenticated.head.nonce.clone());
+    let held = match enter(shared, &key, seat).await {
+        Ok(held) => held,
+        Err(fault) => return Ok(of(service, &nonce, Err(fault))),
+    };
+    let answered = match body::read_large(shared, &key, body, limits::BODY, shared.limits.body).await {
+        Ok(body) => call(shared, route, authenticated, &body.bytes, peer).await,
+        Err(fault) => of(service, &nonce, Err(fault)),
+    };
+    Ok(finish(shared, &key, &nonce, answered, held).await)
+}
+
+/// The head is believed, the body is there: what the service answers.
+async fn call<S: Service>(
+    shared: &Shared<S>,
+    route: (&str, &str),
+    authenticated: Authenticated,
+    bytes: &Bytes,
+    peer: IpAddr,
+) -> Response<ReplyBytes> {
+    let service = &*shared.service;
     let nonce = authenticated.head.nonce.clone();
-    let bytes = match read(body, limits::BODY, shared.limits.body).await {
-        Ok(bytes) => bytes,
-        Err(fault) => return Ok(reply(service, Some(&nonce), &ReplyBody::of(None, Err(fault)))),
-    };
     let checked =
-        check_body(&authenticated, &bytes).and_then(|()| still_enrolled(service, &authenticated.verified));
-    let request = match checked.and_then(|()| parse(&bytes, &authenticated)) {
+        check_body(&authenticated, bytes).and_then(|()| still_enrolled(service, &authenticated.verified));
+    let request = match checked.and_then(|()| parse(bytes, &authenticated)) {
         Ok(request) => request,
-        Err(fault) => return Ok(reply(service, Some(&nonce), &ReplyBody::of(None, Err(fault)))),
+        Err(fault) => return of(service, &nonce, Err(fault)),
     };
+    let headers = authenticated.head.headers();
     let call = SignedCall {
         method: route.0.to_owned(),
         path: route.1.to_owned(),
-        headers: authenticated
-            .head
-            .headers()
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-        body: String::from_utf8_lossy(&bytes).into_owned(),
+        headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        body: String::from_utf8_lossy(bytes).into_owned(),
         source: Some(peer),
         door: "rpc".to_owned(),
     };
-    let (id, v) = (request.id.clone(), request.v);
-    let verified = Arc::clone(&authenticated.verified);
-    let incoming = Incoming {
-        presented: Presented::Signed(authenticated.verified),
-        request,
-        call: Some(call),
-        source: Some(peer),
-        door: "rpc",
-    };
-    Ok(match service.call(incoming).await {
-        Answer::Reply(value) => {
-            reply(service, Some(&nonce), &ReplyBody::of(Some(id), Ok(value)).in_version(v))
-        }
-        Answer::Fault(fault) => {
-            reply(service, Some(&nonce), &ReplyBody::of(Some(id), Err(fault)).in_version(v))
-        }
+    let (id, v, verified) = (request.id.clone(), request.v, Arc::clone(&authenticated.verified));
+    let presented = Presented::Signed(authenticated.verified);
+    let incoming = Incoming { presented, request, call: Some(call), source: Some(peer), door: "rpc" };
+    let answered = |outcome| reply(service, Some(&nonce), &ReplyBody::of(Some(id), outcome).in_version(v));
+    match service.call(incoming).await {
+        Answer::Reply(value) => answered(Ok(value)),
+        Answer::Fault(fault) => answered(Err(fault)),
         Answer::Stream(items) => {
             let body = stream::frames(Arc::clone(&shared.service), nonce.clone(), verified, items);
             opening(service, &nonce, body)
         }
-    })
+    }
 }
 
-async fn probe<S: Service>(
-    service: &S,
-    limits: ListenerLimits,
-    body: Body,
-) -> Result<Response<ReplyBytes>, Rejected> {
-    // A stranger's body costs no more than this.
-    let bytes = read(body, 4096, limits.body).await.map_err(|_| Rejected::unsigned())?;
+async fn probe<S: Service>(shared: &Shared<S>, body: Body) -> Result<Response<ReplyBytes>, Rejected> {
+    let service = &*shared.service;
+    let read = body::read(body, STRANGERS_BODY, shared.limits.body).await;
+    let bytes = read.map_err(|_| Rejected::unsigned())?;
     let request = Request::parse(&bytes).map_err(|fault| match fault.code {
         FaultCode::Version => Rejected { fault: Box::new(fault), reason: "protocol version", nonce: None },
         _ => Rejected::unsigned(),
@@ -176,11 +228,16 @@ async fn chunk<S: Service>(
     parts: &Parts,
     body: Body,
     peer: IpAddr,
+    seat: &Arc<Seat>,
 ) -> Result<Response<ReplyBytes>, Rejected> {
     let service = &*shared.service;
     let route = (parts.method.as_str(), path_and_query(parts));
     let authenticated = authenticate(service, route, |name| single(&parts.headers, name), Some(peer))?;
-    let nonce = authenticated.head.nonce.clone();
+    let (key, nonce) = (authenticated.verified.fingerprint().clone(), authenticated.head.nonce.clone());
+    let held = match enter(shared, &key, seat).await {
+        Ok(held) => held,
+        Err(fault) => return Ok(of(service, &nonce, Err(fault))),
+    };
     let outcome = async {
         let (app, digest) = chunk_path(parts.uri.path())?;
         if authenticated.head.body != digest {
@@ -189,18 +246,14 @@ async fn chunk<S: Service>(
         }
         // Who may not send it holds no place while sending it.
         service.may(&authenticated.verified, &chunk_command(&app, &digest))?;
-        let busy =
-            || Fault::new(FaultCode::Busy, "too many chunks are on their way").hint("try again in a moment");
-        let place = tokio::time::timeout(shared.limits.chunk, shared.chunks.acquire()).await;
-        let _place = place.map_err(|_| busy())?.map_err(|_| busy())?;
-        let bytes = read(body, limits::CHUNK, shared.limits.chunk).await?;
-        check_body(&authenticated, &bytes)?;
+        let body = body::read_large(shared, &key, body, limits::CHUNK, shared.limits.chunk).await?;
+        check_body(&authenticated, &body.bytes)?;
         still_enrolled(service, &authenticated.verified)?;
-        let verified = authenticated.verified;
+        let (verified, bytes) = (authenticated.verified, body.bytes.clone());
         service.chunk(Chunk { verified, app, digest, bytes, source: Some(peer) }).await
     }
     .await;
-    Ok(reply(service, Some(&nonce), &ReplyBody::of(None, outcome)))
+    Ok(holding(of(service, &nonce, outcome), held))
 }
 
 /// `/chunks/<app>/<env>/<sha256>`
@@ -219,22 +272,6 @@ fn chunk_path(path: &str) -> Result<(AppRef, Digest), Fault> {
     let digest =
         digest.parse().map_err(|_| malformed("the chunk's name is not a SHA-256 digest".to_owned()))?;
     Ok((app, digest))
-}
-
-async fn read(body: Body, limit: usize, deadline: Duration) -> Result<Bytes, Fault> {
-    let too_large = || Fault::new(FaultCode::TooLarge, format!("the body is larger than {limit} bytes"));
-    let declared = hyper::body::Body::size_hint(&body).lower();
-    if usize::try_from(declared).map_or(true, |declared| declared > limit) {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(deadline, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => {
-            Err(Fault::new(FaultCode::Malformed, format!("the body could not be read: {error}")))
-        }
-        Err(_) => Err(Fault::new(FaultCode::Timeout, "the body took too long to arrive")),
-    }
 }
 
 /// The request in a body. What is signed under a delegation is of the version that brought these.
@@ -265,48 +302,6 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 fn path_and_query(parts: &Parts) -> &str {
     parts.uri.path_and_query().map_or("/", |whole| whole.as_str())
-}
-
-fn reply<S: Service>(service: &S, nonce: Option<&Nonce>, body: &ReplyBody) -> Response<ReplyBytes> {
-    let status = body.fault.as_ref().map_or(200, |fault| fault.code.status());
-    let bytes = Bytes::from(serde_json::to_vec(body).unwrap_or_default());
-    let mut reply = Response::new(Full::new(bytes.clone()).boxed());
-    *reply.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    sign(service, nonce, status, &Digest::of(&bytes), reply.headers_mut());
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply
-}
-
-/// The head of a stream is signed over the empty body; each frame then signs itself.
-fn opening<S: Service>(service: &S, nonce: &Nonce, body: ReplyBytes) -> Response<ReplyBytes> {
-    let mut reply = Response::new(body);
-    sign(service, Some(nonce), 200, &Digest::of(""), reply.headers_mut());
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    reply
-}
-
-fn sign<S: Service>(service: &S, nonce: Option<&Nonce>, status: u16, body: &Digest, into: &mut HeaderMap) {
-    into.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let epoch = match service.window().lock() {
-        Ok(window) => window.epoch().clone(),
-        Err(poisoned) => poisoned.into_inner().epoch().clone(),
-    };
-    set(into, headers::EPOCH, epoch.as_str());
-    // Who proved nothing learns nothing of the record, and costs no signature.
-    let Some(nonce) = nonce else { return };
-    let head: SignedHead = service.head();
-    set(into, headers::RECORD, &serde_json::to_string(&head).unwrap_or_default());
-    let fields = ReplyFields { nonce, status, body, head: &head.head, epoch: &epoch };
-    match service.identity().sign(headers::REPLY_NAMESPACE, &fields.bytes()) {
-        Ok(signature) => set(into, headers::REPLY_SIGNATURE, &sshsig::to_base64(&signature)),
-        Err(error) => tracing::error!(%error, "a reply could not be signed"),
-    }
-}
-
-fn set(into: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        into.insert(HeaderName::from_static(name), value);
-    }
 }
 
 fn chunk_command(app: &AppRef, chunk: &Digest) -> Command {

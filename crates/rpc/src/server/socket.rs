@@ -23,6 +23,8 @@ use tokio::{
 
 const CONNECTIONS: usize = 128;
 const IDLE: Duration = Duration::from_secs(300);
+/// How long a peer may leave a line unread that it asked for.
+const WRITE: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,8 +118,11 @@ async fn pump<S: Service>(
 async fn put(write: &mut (impl AsyncWriteExt + Unpin), value: &impl serde::Serialize) -> std::io::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
-    write.write_all(&line).await?;
-    write.flush().await
+    let writing = async {
+        write.write_all(&line).await?;
+        write.flush().await
+    };
+    tokio::time::timeout(WRITE, writing).await.map_err(std::io::Error::from)?
 }
 
 async fn answer<S: Service>(

@@ -1,6 +1,6 @@
 //! A stream's frames: batched, chained, each signed; ended within a second when the key is revoked.
 
-use crate::server::{Service, http::ReplyBytes};
+use crate::server::{Service, reply::ReplyBytes};
 use allod_proto::{
     Fault, FaultCode, Nonce,
     command::{Frame, StreamItem},
@@ -89,6 +89,19 @@ impl<S: Service> Pump<S> {
         };
         let mut line = serde_json::to_vec(&frame).unwrap_or_default();
         line.push(b'\n');
-        self.sender.send_data(line.into()).await.is_ok()
+        self.deliver(line.into()).await
+    }
+
+    /// Waits for a client that reads slowly, but not with a key that was revoked meanwhile: it hears no more.
+    async fn deliver(&mut self, line: Bytes) -> bool {
+        let Self { service, caller, sender, .. } = self;
+        let mut sending = std::pin::pin!(sender.send_data(line));
+        loop {
+            match tokio::time::timeout(TICK, &mut sending).await {
+                Ok(sent) => return sent.is_ok(),
+                Err(_) if still_enrolled(&**service, caller).is_err() => return false,
+                Err(_) => {}
+            }
+        }
     }
 }

@@ -120,6 +120,42 @@ fn one_key_cannot_starve_the_others() {
 }
 
 #[test]
+fn a_few_keys_that_fill_the_window_cannot_starve_a_quiet_one() {
+    let mut window = Window::new(epoch(1), 2000, 3000);
+    let all = |window: &mut Window, seed: u8, count: u32| {
+        let key = key(seed).fingerprint();
+        let spend = |n: &u32| window.spend((&key, &nonce(&n.to_string()), NOW), &epoch(1), NOW).is_ok();
+        (0..count).filter(spend).count()
+    };
+    assert_eq!((all(&mut window, 1, 5000), all(&mut window, 2, 5000)), (2000, 1000));
+    assert_eq!(all(&mut window, 1, 5000), 0);
+    assert_eq!(all(&mut window, 3, 5000), 3, "a thousandth of all is every key's");
+}
+
+#[test]
+fn nonces_by_the_million_leave_the_window_as_large_as_it_was_and_an_honest_key_inside() {
+    let mut window = Window::new(epoch(1), 65_536, 262_144);
+    let (loud, quiet) = (key(1).fingerprint(), key(2).fingerprint());
+    let (mut admitted, mut most) = (0_u32, 0);
+    // Ten minutes, a hundred thousand requests in each.
+    for n in 0..1_000_000_u32 {
+        let now = NOW.plus(Duration::from_micros(600 * u64::from(n)));
+        let request = (&loud, &nonce(&n.to_string()), now);
+        admitted += u32::from(window.spend(request, &epoch(1), now).is_ok());
+        if n % 10_000 == 0 {
+            let request = (&quiet, &nonce(&n.to_string()), now);
+            assert_eq!(window.spend(request, &epoch(1), now), Ok(()), "after {n}");
+            assert_eq!(window.spend(request, &epoch(1), now), Err(ReplayError::Replayed));
+        }
+        most = most.max(window.len());
+    }
+    assert!(most <= 65_536 + 100, "{most}");
+    assert!(admitted >= 500_000, "{admitted}");
+    let sizes = (window.seen.len(), window.of_key.values().sum::<usize>());
+    assert_eq!(sizes, (window.len(), window.len()), "three views of the same");
+}
+
+#[test]
 fn a_refused_request_spends_nothing() {
     let mut window = window();
     assert!(spend(&mut window, "a", NOW.plus(61 * SECOND), NOW).is_err());
