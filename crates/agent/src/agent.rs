@@ -2,6 +2,7 @@
 
 use crate::{
     chunks::Chunks,
+    door::DoorFacts,
     executor_link::{ExecutorLink, expect_done},
     keys::KeyRing,
     observations::Observations,
@@ -42,6 +43,7 @@ pub(crate) struct Agent {
     pub(crate) keeper: Keeper,
     /// Whether the identity in hand is not the server's any more.
     pub(crate) rotated: watch::Sender<bool>,
+    pub(crate) door: DoorFacts,
 }
 
 impl Agent {

@@ -3,6 +3,7 @@
 mod agent;
 mod chunks;
 mod commands;
+mod door;
 mod drive;
 mod executor_link;
 mod facts;

@@ -3,6 +3,7 @@
 use crate::{
     agent::Agent,
     chunks::Chunks,
+    door::{self, DoorFacts},
     drive,
     executor_link::{ExecutorLink, expect_done},
     keys::KeyRing,
@@ -14,10 +15,10 @@ use crate::{
     service::AgentService,
     witness,
 };
-use allod_daemon::{Clock, CommonFlags, Shutdown, raise_descriptor_limit};
+use allod_daemon::{Clock, CommonFlags, Shutdown};
 use allod_mesh::{Listener, Mesh, StaticMesh, StaticSettings};
 use allod_proto::executor::{Action, Attached, Done, IdentityKey};
-use allod_rpc::server::{Doorway, ListenerLimits, Service, serve_socket};
+use allod_rpc::server::{Doorway, Service, serve_socket};
 use allod_signing::{KeySigner, Signer, Window};
 use clap::{Parser, ValueEnum};
 use std::{
@@ -126,7 +127,7 @@ async fn run(settings: Settings) -> Result<(), String> {
     tracing::info!(identity = %agent.identity.fingerprint(), address = ?listener.1.addresses(), "the agent is ready");
     let (mesh, listener) = listener;
     tokio::select! {
-        () = serve_mesh(mesh, listener, Arc::clone(&service)) => {}
+        () = door::serve(mesh, listener, Arc::clone(&service)) => {}
         () = serve_socket(socket, service) => {}
         () = reconcile::run(Arc::clone(&agent)) => {}
         () = agent.observations.run(&agent.link, || agent.now()) => {}
@@ -157,6 +158,7 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
         ports: Ports::starting_at(std::process::id().wrapping_mul(97)),
         keeper: Keeper::default(),
         rotated: watch::Sender::new(false),
+        door: DoorFacts::default(),
         settings,
         identity,
         link,
@@ -239,24 +241,6 @@ fn bind_local(run: &Path) -> Result<UnixListener, String> {
     let path = run.join("agent.sock");
     let _ = std::fs::remove_file(&path);
     UnixListener::bind(&path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-async fn serve_mesh(mesh: Arc<dyn Mesh>, listener: Listener, service: Arc<AgentService>) {
-    let limits = ListenerLimits::default().within(raise_descriptor_limit());
-    let doorway = Arc::new(Doorway::new(service, limits));
-    loop {
-        let room = doorway.room().await;
-        let connection = listener.accept().await;
-        let (mesh, doorway) = (Arc::clone(&mesh), Arc::clone(&doorway));
-        tokio::spawn(async move {
-            let peer = connection.peer().ip();
-            match mesh.whois(peer).await {
-                Ok(Some(_)) => doorway.serve(room, connection, peer).await,
-                Ok(None) => doorway.service().refused(&peer.to_string(), "not a peer of the mesh"),
-                Err(error) => tracing::warn!(%error, %peer, "the mesh does not say who a peer is"),
-            }
-        });
-    }
 }
 
 async fn tell_hub(agent: &Agent) {

@@ -7,7 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -28,19 +28,27 @@ pub struct Listener {
     mode: Mode,
     /// Which socket is asked first: each in its turn, so that a flood at one address leaves room for the others.
     first: AtomicUsize,
+    /// How often accept failed for want of something on this machine.
+    failures: AtomicU64,
 }
 
 impl Listener {
     /// Of sockets that were bound where [`crate::may_listen`] allows it.
     pub(crate) fn of(sockets: Vec<TcpListener>, mode: Mode) -> io::Result<Self> {
         let addresses = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
-        Ok(Self { sockets, addresses, mode, first: AtomicUsize::new(0) })
+        Ok(Self { sockets, addresses, mode, first: AtomicUsize::new(0), failures: AtomicU64::new(0) })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// How often accepting failed since the start, for want of something on this machine.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// The next connection from an address that may be a peer. Never fails: what goes wrong is logged and waited out.
@@ -58,6 +66,7 @@ impl Listener {
                 // The peer gave up before it was accepted; the next one is waiting.
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
                     if rest == REST.0 {
                         tracing::warn!(%error, "accept failed; trying again");
                     }

@@ -1,7 +1,7 @@
 //! The state of the server, and what is wrong with it.
 
 use super::{app, keys};
-use crate::{agent::Agent, facts};
+use crate::{agent::Agent, door::DoorState, facts};
 use allod_commands::Permit;
 use allod_proto::{
     Fault, Role,
@@ -47,8 +47,14 @@ fn record_key(agent: &Agent) -> Result<allod_proto::Fingerprint, Fault> {
 
 pub(super) async fn doctor(agent: &Agent) -> Result<ServerDoctorReply, Fault> {
     let looked = agent.look().await?;
-    let mut findings =
-        vec![disk(agent), clock(agent), enrolled(agent), proxy(agent).await, apps(agent, &looked)];
+    let mut findings = vec![
+        disk(agent),
+        clock(agent),
+        door(agent),
+        enrolled(agent),
+        proxy(agent).await,
+        apps(agent, &looked),
+    ];
     findings.extend(isolation(agent));
     findings.sort_by_key(|finding| finding.level);
     Ok(ServerDoctorReply { findings })
@@ -78,6 +84,23 @@ fn clock(agent: &Agent) -> Finding {
             FindingLevel::Warning,
             format!("the wall clock was set by {} s since the agent started", step.as_secs()),
             Some("restart the agent so that it follows the new time"),
+        ),
+    }
+}
+
+fn door(agent: &Agent) -> Finding {
+    let warning = |message, fix| finding("door", FindingLevel::Warning, message, Some(fix));
+    match agent.door.state(agent.now()) {
+        DoorState::Good => finding("door", FindingLevel::Good, "accepts connections".to_owned(), None),
+        DoorState::Failing(times) => warning(
+            format!(
+                "accepting connections failed {times} times, last within the hour: no open files were left"
+            ),
+            "raise the agent's limit of open files (LimitNOFILE), and see who connects: allod audit stats",
+        ),
+        DoorState::Narrow(bound) => warning(
+            format!("has open files for {bound} connections only"),
+            "raise the agent's limit of open files (LimitNOFILE) to 2048 or more",
         ),
     }
 }

@@ -61,7 +61,7 @@ async fn on_a_full_disk_what_frees_it_works_and_nothing_new_begins() {
     let (folder, home) = (fresh_folder(), fresh_folder());
     let test = "on_a_full_disk_what_frees_it_works_and_nothing_new_begins";
     let Some(disk) = SmallDisk::mount(folder.path(), test) else { return };
-    let world = World::up_in(folder, fresh_uid()).await;
+    let world = World::up_in(folder, fresh_uid(), "info").await;
     let app = world.app("blog");
     app.deploy(&world, "v1").await.ok();
     let thief = world.enrol("thief", 5, &["--role", "viewer"]).await;

@@ -11,15 +11,21 @@
 )]
 
 mod app;
+mod canary;
 mod cli;
 mod crash;
+mod crowd;
+mod cuts;
 mod delegation;
 mod deploy;
 mod door;
+mod doors;
 mod executor;
 mod full_disk;
+mod floods;
 mod guide;
 mod isolation;
+mod liar;
 mod load;
 mod operations;
 mod processes;

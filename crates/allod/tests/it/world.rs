@@ -32,6 +32,7 @@ static WORLDS: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct World {
     up: Child,
     uid: u32,
+    filter: &'static str,
     events: Events,
     pub(crate) ready: Value,
     pub(crate) state: PathBuf,
@@ -59,13 +60,18 @@ pub(crate) fn fresh_uid() -> u32 {
 impl World {
     /// A server that is ready.
     pub(crate) async fn up() -> Self {
-        Self::up_in(fresh_folder(), fresh_uid()).await
+        Self::up_logging("info").await
+    }
+
+    /// The same with another filter for what is logged.
+    pub(crate) async fn up_logging(filter: &'static str) -> Self {
+        Self::up_in(fresh_folder(), fresh_uid(), filter).await
     }
 
     /// The same in a folder that may have been used before.
-    pub(crate) async fn up_in(folder: tempfile::TempDir, uid: u32) -> Self {
+    pub(crate) async fn up_in(folder: tempfile::TempDir, uid: u32, filter: &'static str) -> Self {
         let state = folder.path().join("s");
-        let (up, events) = start(&state, uid);
+        let (up, events) = start(&state, uid, filter);
         let begin = Instant::now();
         let ready = loop {
             let found = events.lock().unwrap().iter().find(|event| event["event"] == "ready").cloned();
@@ -84,6 +90,7 @@ impl World {
         Self {
             up,
             uid,
+            filter,
             events,
             state,
             management: text("management").parse().unwrap(),
@@ -220,7 +227,7 @@ impl World {
         assert_eq!(self.stop(), Some(0), "{}", self.logs());
         meanwhile(&self.state);
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        Self::up_in(folder, self.uid).await
+        Self::up_in(folder, self.uid, self.filter).await
     }
 }
 
@@ -257,12 +264,12 @@ fn make_removable(folder: &Path) {
     }
 }
 
-fn start(state: &Path, uid: u32) -> (Child, Events) {
+fn start(state: &Path, uid: u32, filter: &str) -> (Child, Events) {
     let home = state.with_extension("home");
     std::fs::create_dir_all(&home).unwrap();
     let mut command = Command::new(BINARY);
     command.args(["up", "--json", "--first-uid", &uid.to_string(), "--state"]).arg(state).env_clear();
-    command.env("HOME", &home).env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command.env("HOME", &home).env("PATH", "/usr/local/bin:/usr/bin:/bin").env("ALLOD_LOG", filter);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut up = command.spawn().unwrap();
     let events = Events::default();
