@@ -37,7 +37,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 /// Nonces remembered for one key, and in all: what the door lets one key ask in the two minutes that one can be fresh.
-const NONCES: (usize, usize) = (65_536, 262_144);
+const NONCES: (usize, usize) = (131_072, 524_288);
 
 /// The program that answers the signed door. It runs without privilege and asks the executor for what it can't do.
 #[derive(Debug, Clone, Parser)]

@@ -63,7 +63,7 @@ impl Default for ListenerLimits {
             large_per_key: 6,
             unsigned: Rate { burst: 200, per_second: 300, patience: Duration::from_secs(3) },
             refused: Rate { burst: 50, per_second: 50, patience: Duration::from_secs(8) },
-            signed: Rate { burst: 1000, per_second: 500, patience: Duration::from_secs(2) },
+            signed: Rate { burst: 30_000, per_second: 500, patience: Duration::from_secs(2) },
         }
     }
 }
