@@ -100,7 +100,13 @@ impl Instances {
     /// `NotFound` when there is no such instance; `Timeout` when something of it can't be killed.
     pub async fn stop(&self, id: &InstanceId, grace: Duration) -> Result<Instance, Fault> {
         let mut changes = self.table.changes();
-        if let Some(link) = self.table.link(id)? {
+        let mut link = self.table.link(id)?;
+        if link.is_none() && self.table.get(id).is_some_and(|entry| entry.record.instance.exit.is_none()) {
+            // It is just being started, maybe for somebody who is gone: there will be a way to its shim, or none of it.
+            self.table.started().await;
+            link = self.table.link(id)?;
+        }
+        if let Some(link) = link {
             // A shim that is gone or does not answer is found out by its watcher, or by the time-out below.
             let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
             let _ = link.send(&crate::shim::order::ToShim::Stop { grace_ms }).await;
@@ -116,8 +122,10 @@ impl Instances {
         }
     }
 
-    /// Stops every instance at once, each with the grace its release gives it. What can't be stopped is logged.
+    /// Stops every instance at once, each with the grace its release gives it, and lets no other start. What can't be
+    /// stopped is logged.
     pub async fn stop_all(&self) {
+        self.table.start_no_more().await;
         let mut stops = tokio::task::JoinSet::new();
         for (id, grace) in self.table.running() {
             let instances = self.clone();

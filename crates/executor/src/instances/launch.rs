@@ -56,14 +56,20 @@ pub(super) async fn start(table: &Arc<Table>, order: StartOrder<'_>) -> Result<I
     let shim_order = compose(&table.settings, &order, &id, Some(spec), spec.start.clone(), task)?;
     let record = new_record(table, &order, spec, &id, uid);
     drop(order);
-    let _starting = table.starting.read().await;
-    table.insert(record.clone());
-    let begun = begin(table, record, shim_order, uid).await;
-    if begun.is_err() {
+    let begun = {
+        let _starting = table.may_start().await?;
+        table.insert(record.clone());
+        begin(table, record, shim_order, uid).await
+    };
+    if let Err(fault) = begun {
+        // Nothing of it may be left running unknown. Not before the guard is gone: clearing away waits for what starts.
+        if let Err(left) = table.give_up(&id).await {
+            tracing::warn!(instance = %id, fault = %left, "an instance that could not be started may have left something");
+        }
         // What is left on the disk is found, and lost, at the next start.
         let _ = table.forget(&id).await;
+        return Err(fault);
     }
-    begun?;
     table.get(&id).map(|entry| entry.record.instance).ok_or_else(|| super::unknown(&id))
 }
 
@@ -97,23 +103,10 @@ async fn begin(
             record.instance.pid = Some(running.pid);
         })
         .await?;
-    match link::connect(&table.settings.layout.socket(&id)).await {
-        Ok(reached) => {
-            table.attach(&id, Some(reached));
-            Ok(())
-        }
-        Err(error) => {
-            table.give_up(&id).await?;
-            Err(failure::of_io("reach the shim of an instance", &error))
-        }
-    }
-}
-
-/// A socket that only its maker's user may open. An app may pass through its folder, to see whether its own is there.
-fn listen(socket: &Path) -> io::Result<UnixListener> {
-    let listener = UnixListener::bind(socket)?;
-    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let reached = link::connect(&table.settings.layout.socket(&id)).await;
+    let reached = reached.map_err(|error| failure::of_io("reach the shim of an instance", &error))?;
+    table.attach(&id, Some(reached));
+    Ok(())
 }
 
 pub(super) async fn check(
@@ -156,7 +149,7 @@ async fn once(table: &Arc<Table>, app: &AppRef, order: Order, time: Duration) ->
     let _busy = table.busy(app);
     let uid = prepare_app(table, app).await?;
     let mut shim = {
-        let _starting = table.starting.read().await;
+        let _starting = table.may_start().await?;
         Shim::spawn(&table.settings, uid, Stdio::null())?
     };
     shim.order(order).await?;

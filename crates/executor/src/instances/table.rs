@@ -11,15 +11,18 @@ use crate::{
     isolation::Isolation,
     shim::order::{Running, ToShim},
 };
-use allod_proto::{AppRef, Fault, InstanceId, Timestamp, executor::Instance};
+use allod_proto::{AppRef, Fault, FaultCode, InstanceId, Timestamp, executor::Instance};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
-    sync::{RwLock, watch},
+    sync::{RwLock, RwLockReadGuard, watch},
     task::AbortHandle,
 };
 
@@ -51,7 +54,9 @@ pub(super) struct Table {
     /// Each watcher holds it for reading, as long as it lives.
     watching: Arc<RwLock<()>>,
     /// Held for reading while something starts, for writing while an app's last processes are cleared away.
-    pub(super) starting: RwLock<()>,
+    starting: RwLock<()>,
+    /// Nothing starts any more.
+    ending: AtomicBool,
 }
 
 impl Drop for Table {
@@ -76,7 +81,31 @@ impl Table {
             saving: Arc::default(),
             watching: Arc::default(),
             starting: RwLock::new(()),
+            ending: AtomicBool::new(false),
         })
+    }
+
+    /// Waits until whatever is being started has been, or has failed.
+    pub(super) async fn started(&self) {
+        drop(self.starting.write().await);
+    }
+
+    /// From when this answers, nothing starts any more.
+    pub(super) async fn start_no_more(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        self.started().await;
+    }
+
+    /// The right to start something; while it is held, nothing is cleared away.
+    ///
+    /// # Errors
+    /// `Unreachable` after [`Table::start_no_more`].
+    pub(super) async fn may_start(&self) -> Result<RwLockReadGuard<'_, ()>, Fault> {
+        let guard = self.starting.read().await;
+        if self.ending.load(Ordering::SeqCst) {
+            return Err(Fault::new(FaultCode::Unreachable, "the server is ending, so nothing is started"));
+        }
+        Ok(guard)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Entry>> {
@@ -270,18 +299,18 @@ impl Table {
         BusyGuard { table: self.clone(), app: app.clone() }
     }
 
-    /// Removes an entry, from the disk first.
+    /// Removes an entry, from the disk first. Its shim goes before that: without the record nobody would know of it.
     pub(super) async fn forget(&self, id: &InstanceId) -> Result<(), Fault> {
         let in_order = self.saving.clone().lock_owned().await;
+        // Whoever waited for the exit may be here before the watcher has said bye, and the shim would stay for nobody.
+        if let Some(link) = self.get(id).and_then(|entry| entry.farewell) {
+            let _ = link.send(&ToShim::Bye {}).await;
+        }
         let (layout, gone) = (self.settings.layout.clone(), id.clone());
         let removing =
             blocking("forget an instance", move || record::remove(&layout, &gone).map(|()| in_order));
         let _in_order = removing.await?;
         let Some(entry) = self.lock().remove(id) else { return Ok(()) };
-        // Whoever waited for the exit may be here before the watcher has said bye, and the shim would stay for nobody.
-        if let Some(link) = &entry.farewell {
-            let _ = link.send(&ToShim::Bye {}).await;
-        }
         if let Some(watcher) = entry.watcher {
             watcher.abort();
         }
