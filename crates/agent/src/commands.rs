@@ -30,7 +30,7 @@ pub(crate) async fn run(agent: &Arc<Agent>, permit: &Permit, command: Command) -
         Command::AppLogs(params) => app::logs(agent, params).await,
         Command::SecretsList(params) => reply(app::secrets(agent, params.app).await?),
         Command::OpsList(params) => reply(ops::list(agent, permit, &params)),
-        Command::OpsAttach(params) => ops::attach(agent, permit, &params),
+        Command::OpsAttach(params) => ops::attach(agent, permit, &params).await,
         Command::KeysList(_) => reply(keys::list(agent)),
         Command::KeysCan(params) => reply(keys::can(agent, permit, &params)?),
         Command::AuditShow(params) => reply(audit::show(agent, &params).await?),

@@ -1,17 +1,21 @@
 //! Carrying out an operation that the executor has allowed, to its end: also one that an earlier life of the agent left.
 
 use crate::{agent::Agent, operations::Running, site::AgentSite};
-use allod_apps::{RolloutPlan, ScalePlan, Site, StopPlan, roll_out, scale, stop};
+use allod_apps::{RolloutPlan, ScalePlan, Site, StopPlan, roll_out, routes::routes_of, scale, stop};
 use allod_proto::{
     Fault, FaultCode, ReleaseId,
-    executor::{Action, DesiredApp, Goal, Instance, OpenOperation},
+    executor::{Action, DesiredApp, Goal, Instance, OpenOperation, Release},
     operation::{Failure, Happening, OperationState, Step},
 };
+use futures_util::future::join_all;
 use std::{sync::Arc, time::Duration};
 
-/// Begins to carry it out; its events can be followed at once.
+/// How long requests that an interrupted rollout sent to new copies may take.
+const LEFTOVER_DRAIN: Duration = Duration::from_secs(10);
+
+/// Begins to carry it out, unless somebody does already; its events can be followed at once.
 pub(crate) fn spawn(agent: &Arc<Agent>, open: OpenOperation, resumed: bool) {
-    let running = agent.operations.begin(&open);
+    let Some(running) = agent.operations.begin(&open, resumed.then(|| agent.now())) else { return };
     let agent = Arc::clone(agent);
     tokio::spawn(async move {
         if resumed {
@@ -41,6 +45,9 @@ async fn carry_out(agent: &Arc<Agent>, open: &OpenOperation, running: &Arc<Runni
             (state, Some(fault))
         }
     };
+    let serving_now = serving(agent, open).await;
+    let finished = Happening::Finished { state, fault: fault.clone(), serving: serving_now };
+    agent.operations.write_ahead(running, agent.now(), finished);
     let finish = Action::Finish { operation: open.id.clone(), state, fault: fault.clone() };
     let recorded = agent.link.ask(finish).await;
     let (state, fault) = match recorded {
@@ -53,16 +60,55 @@ async fn carry_out(agent: &Arc<Agent>, open: &OpenOperation, running: &Arc<Runni
     site.happened(Happening::Finished { state, fault, serving });
 }
 
-/// Copies that an earlier life started for a release that never came to serve: the rollout begins anew without them.
+/// Copies that an earlier life started for a release that never came to serve: the rollout begins anew without them. That
+/// life may have ended between switch and promotion, so visitors are sent back to what served before any of them stops.
 async fn clear_leftovers(agent: &Arc<Agent>, site: &AgentSite, open: &OpenOperation) {
     let Ok((desired, running)) = look(agent, open).await else { return };
     let serves = |id: &ReleaseId| desired.current.as_ref().is_some_and(|current| current.id == *id);
     let Some(target) = open.release().filter(|target| !open.promoted && !serves(target)) else { return };
-    for instance in running.iter().filter(|instance| instance.release == *target) {
+    let (leftovers, before): (Vec<_>, Vec<_>) = running.into_iter().partition(|it| it.release == *target);
+    let routed = agent.routes.upstreams().await;
+    let is_routed = |it: &Instance| it.address.is_some_and(|address| routed.contains(&address));
+    if leftovers.iter().any(is_routed) && !send_back(site, open, &desired, &before, &leftovers).await {
+        return;
+    }
+    for instance in &leftovers {
         if let Err(fault) = site.stop(instance, Duration::from_secs(5)).await {
             tracing::warn!(instance = %instance.id, %fault, "a leftover could not be stopped");
         }
     }
+}
+
+/// Routes as before the operation, and leftovers drained. False when the leftovers are better kept: then the rollout
+/// replaces them as it replaces whatever else serves.
+async fn send_back(
+    site: &AgentSite,
+    open: &OpenOperation,
+    desired: &DesiredApp,
+    before: &[Instance],
+    leftovers: &[Instance],
+) -> bool {
+    let routes = match &desired.current {
+        // Nothing of what served is left, so what does serve stays.
+        Some(current) if !desired.stopped && lacks_a_unit(current, before) => return false,
+        Some(current) => routes_of(&open.app, current, before, desired.stopped),
+        None => Vec::new(),
+    };
+    if let Err(fault) = site.switch(&open.app, routes).await {
+        tracing::warn!(app = %open.app, %fault, "the routes could not be set back");
+        return false;
+    }
+    let drains = leftovers.iter().filter_map(|it| Some(site.drain(it.address?, LEFTOVER_DRAIN)));
+    join_all(drains).await;
+    true
+}
+
+/// Whether some unit of the release has no copy among these.
+fn lacks_a_unit(release: &Release, among: &[Instance]) -> bool {
+    release
+        .spec
+        .processes()
+        .any(|(unit, _)| !among.iter().any(|it| it.release == release.id && it.unit == *unit))
 }
 
 async fn work(agent: &Arc<Agent>, site: &AgentSite, open: &OpenOperation) -> Result<(), Box<Failure>> {

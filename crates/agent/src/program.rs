@@ -152,7 +152,7 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
         keys: KeyRing::new(identity.fingerprint(), &attached.keys),
         window: Mutex::new(Window::new(attached.epoch.clone(), NONCES.0, NONCES.1)),
         observations: Observations::new(),
-        operations: Operations::load(&folder)?,
+        operations: Operations::load(&folder, &attached.open)?,
         routes: RouteTables::load(&settings.routes, &settings.proxy_control)?,
         chunks: Chunks::new(&folder),
         ports: Ports::starting_at(std::process::id().wrapping_mul(97)),

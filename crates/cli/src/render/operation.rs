@@ -13,8 +13,8 @@ use allod_rpc::client::{Client, ClientError, Stream};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::time::Duration;
 
-/// How often a stream that was cut is taken up again.
-const REATTACH: u32 = 5;
+/// How often a stream that was cut is taken up again without anything new coming from it.
+const REATTACH: u32 = 15;
 
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,6 +88,7 @@ pub async fn follow_with(
             attached = client.stream(attach) => attached.map_err(Stopped::Client),
             () = session.interrupted() => Err(left_alone(session, operation, &server)),
         };
+        let seen = after;
         let outcome = match attached {
             Ok(mut stream) => watch(session, client, &mut stream, operation, &mut after, &mut show).await,
             Err(stopped) => Err(stopped),
@@ -95,7 +96,7 @@ pub async fn follow_with(
         match outcome {
             Ok(ended) => return Ok(ended),
             Err(Stopped::Client(error)) if may_reattach(&error) && cuts < REATTACH => {
-                cuts += 1;
+                cuts = if after == seen { cuts + 1 } else { 1 };
                 session.output.note(&format!("{error}; taking it up again"));
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
