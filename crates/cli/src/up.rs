@@ -123,15 +123,15 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
     let (ports, http) = ports::settle(&places.state().join("up.json"), asked)
         .await
         .map_err(|error| cannot("its ports", &error))?;
-    let secure = secure(up)?;
+    let secure = secure(up).await?;
     let launcher = Launcher::new(&places, owner.line.clone(), staff, ports, http, secure);
     Ok(Settled { places, owner, launcher, _uids: uids })
 }
 
 /// The listener for TLS, where one is wished.
-fn secure(up: &Up) -> Result<Option<Secure>, Failure> {
+async fn secure(up: &Up) -> Result<Option<Secure>, Failure> {
     let (Some(port), Some(certificates)) = (up.https_port, &up.certificates) else { return Ok(None) };
-    let listener = ports::listen(port).map_err(|error| cannot("its ports", &error))?;
+    let listener = ports::listen(port).await.map_err(|error| cannot("its ports", &error))?;
     let certificates = std::path::absolute(certificates).map_err(|error| cannot("certificates", &error))?;
     Ok(Some(Secure { listener, certificates }))
 }

@@ -7,9 +7,14 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::Path,
+    time::Duration,
 };
+use tokio::time::Instant;
 
 const BACKLOG: u32 = 4096;
+/// How long the programs of an earlier `up` may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+const BETWEEN: Duration = Duration::from_millis(50);
 
 /// The ports, all on 127.0.0.1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,9 +53,9 @@ pub(super) enum PortsError {
 /// are bound by their programs.
 pub(super) async fn settle(file: &Path, asked: Ports) -> Result<(Ports, TcpListener), PortsError> {
     let before = load::<Ports>(file)?.unwrap_or_default();
-    let listener = choose(asked.http, before.http)?;
-    let management = choose(asked.management, before.management)?;
-    let hub = choose(asked.hub, before.hub)?;
+    let listener = choose(asked.http, before.http).await?;
+    let management = choose(asked.management, before.management).await?;
+    let hub = choose(asked.hub, before.hub).await?;
     let port = |listener: &tokio::net::TcpListener| listener.local_addr().map(|address| address.port());
     let failed = |source| PortsError::Taken { port: 0, source };
     let ports = Ports {
@@ -63,16 +68,32 @@ pub(super) async fn settle(file: &Path, asked: Ports) -> Result<(Ports, TcpListe
 }
 
 /// A listener on this port; 0 takes a free one.
-pub(super) fn listen(port: u16) -> Result<TcpListener, PortsError> {
+pub(super) async fn listen(port: u16) -> Result<TcpListener, PortsError> {
     let taken = |source| PortsError::Taken { port, source };
-    bind(port).and_then(tokio::net::TcpListener::into_std).map_err(taken)
+    bind_again(port).await.and_then(tokio::net::TcpListener::into_std).map_err(taken)
 }
 
-fn choose(asked: u16, before: u16) -> Result<tokio::net::TcpListener, PortsError> {
+async fn choose(asked: u16, before: u16) -> Result<tokio::net::TcpListener, PortsError> {
     if asked != 0 {
-        return bind(asked).map_err(|source| PortsError::Taken { port: asked, source });
+        return bind_again(asked).await.map_err(|source| PortsError::Taken { port: asked, source });
     }
-    bind(before).or_else(|_| bind(0)).map_err(|source| PortsError::Taken { port: 0, source })
+    match bind_again(before).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => bind(0).map_err(|source| PortsError::Taken { port: 0, source }),
+    }
+}
+
+/// The programs of an `up` that was killed take a moment to end, and hold its ports until then.
+async fn bind_again(port: u16) -> io::Result<tokio::net::TcpListener> {
+    let begun = Instant::now();
+    loop {
+        match bind(port) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < ENDING => {
+                tokio::time::sleep(BETWEEN).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn bind(port: u16) -> io::Result<tokio::net::TcpListener> {
@@ -86,7 +107,7 @@ fn bind(port: u16) -> io::Result<tokio::net::TcpListener> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_port_that_is_taken_is_named() {
         let home = tempfile::tempdir().unwrap();
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -96,7 +117,7 @@ mod tests {
         assert!(refused.to_string().starts_with(&format!("port {port} can't be had")), "{refused}");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn ports_are_those_of_the_last_time_where_they_are_still_free() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("up.json");
@@ -111,5 +132,18 @@ mod tests {
         drop(listener);
         let (again, _) = settle(&file, Ports::default()).await.unwrap();
         assert_eq!(again, crowded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_an_earlier_life_is_about_to_give_back_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("up.json");
+        let (first, listener) = settle(&file, Ports::default()).await.unwrap();
+        let ending = async {
+            tokio::time::sleep(ENDING / 2).await;
+            drop(listener);
+        };
+        let (again, ()) = tokio::join!(settle(&file, Ports::default()), ending);
+        assert_eq!(again.unwrap().0, first);
     }
 }
