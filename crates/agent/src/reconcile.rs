@@ -5,6 +5,7 @@ use crate::{agent::Agent, drive, site::AgentSite};
 use allod_apps::{
     Site,
     health::await_healthy,
+    liveness::{self, Liveness},
     reconcile::{Act, Restarts, plan},
     routes::routes_of,
 };
@@ -28,6 +29,7 @@ pub(crate) struct Keeper {
     restarts: Mutex<Restarts>,
     healthy: Mutex<HashSet<InstanceId>>,
     busy: Mutex<HashSet<AppRef>>,
+    liveness: Mutex<Liveness>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +80,7 @@ pub(crate) async fn run(agent: Arc<Agent>) {
             Ok(looked) => {
                 let known: HashSet<_> = looked.instances.iter().map(|instance| instance.id.clone()).collect();
                 lock(&agent.keeper.healthy).retain(|id| known.contains(id));
+                lock(&agent.keeper.liveness).retain(agent.now(), &known.iter().cloned().collect());
                 let seen_before = std::mem::take(&mut orphans);
                 for desired in looked.apps {
                     if let Some(open) = desired.operation.clone().filter(|open| is_orphan(&agent, open)) {
@@ -137,8 +140,66 @@ async fn keep(agent: &Arc<Agent>, desired: &DesiredApp, mut instances: Vec<Insta
         let Ok(looked) = agent.look().await else { return };
         instances = looked.instances;
     }
-    follow_with_routes(agent, desired, &instances, &goes, turn).await;
-    join_all(goes.iter().map(|instance| retire(agent, desired, instance))).await;
+    ask_who_lives(agent, desired, &instances);
+    let hung = who_hangs(agent, desired, &instances);
+    let leaving: Vec<Instance> = goes.iter().chain(&hung).cloned().collect();
+    follow_with_routes(agent, desired, &instances, &leaving, turn).await;
+    let retiring = join_all(goes.iter().map(|instance| retire(agent, desired, instance)));
+    let ending = join_all(hung.iter().map(|instance| end_hung(agent, desired, instance)));
+    futures_util::future::join(retiring, ending).await;
+}
+
+/// Copies of the current release that serve.
+fn serving<'a>(
+    agent: &'a Agent,
+    desired: &'a DesiredApp,
+    instances: &'a [Instance],
+) -> impl Iterator<Item = &'a Instance> {
+    let current = desired.current.as_ref().filter(|_| !desired.stopped).map(|current| &current.id);
+    instances.iter().filter(move |it| {
+        it.app == desired.app
+            && Some(&it.release) == current
+            && it.exit.is_none()
+            && agent.keeper.is_healthy(&it.id)
+    })
+}
+
+/// Asks those whose turn it is, without waiting: a copy that hangs must not hold up the others.
+fn ask_who_lives(agent: &Arc<Agent>, desired: &DesiredApp, instances: &[Instance]) {
+    let Some(current) = &desired.current else { return };
+    let now = agent.now();
+    let mut due = Vec::new();
+    {
+        let mut watched = lock(&agent.keeper.liveness);
+        due.extend(serving(agent, desired, instances).filter(|it| watched.is_due(now, &it.id)).cloned());
+    }
+    for instance in due {
+        let Some((unit, process)) = unit_of(current, &instance.unit) else { continue };
+        let (agent, unit, process) = (Arc::clone(agent), unit.clone(), process.clone());
+        tokio::spawn(async move {
+            let site = AgentSite::of_keeper(Arc::clone(&agent));
+            if let Some(life) = liveness::ask(&site, &instance, &unit, &process).await {
+                lock(&agent.keeper.liveness).showed(&instance.id, life);
+            }
+        });
+    }
+}
+
+fn who_hangs(agent: &Agent, desired: &DesiredApp, instances: &[Instance]) -> Vec<Instance> {
+    let now = agent.now();
+    let mut watched = lock(&agent.keeper.liveness);
+    serving(agent, desired, instances).filter(|it| watched.hangs(now, it)).cloned().collect()
+}
+
+/// It is left as ended, so that the next look counts it as a crash and starts another.
+async fn end_hung(agent: &Arc<Agent>, desired: &DesiredApp, instance: &Instance) {
+    tracing::warn!(app = %desired.app, instance = %instance.id, "a copy has stopped answering; it is restarted");
+    let process = desired.current.as_ref().and_then(|current| current.spec.process(&instance.unit));
+    let grace_ms = process.map_or(10_000, |process| process.stop_grace_ms);
+    let stop = Action::InstanceStop { instance: instance.id.clone(), grace_ms };
+    if let Err(fault) = agent.link.ask(stop).await {
+        tracing::warn!(instance = %instance.id, %fault, "a copy that hangs could not be stopped");
+    }
 }
 
 /// After a restart of the agent nobody knows who is healthy: those in the routes are believed, the others are asked.

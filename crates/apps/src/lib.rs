@@ -4,6 +4,7 @@ pub mod deploy;
 pub mod detect;
 mod explain;
 pub mod health;
+pub mod liveness;
 pub mod manifest_check;
 pub mod pack;
 pub mod plan;
