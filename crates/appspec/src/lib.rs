@@ -11,7 +11,7 @@ mod written;
 
 pub use complaint::{Complaint, Complaints};
 pub use document::{Detected, DetectedUnit, document};
-pub use resolve::{OnFailure, Resolved};
+pub use resolve::{Hooks, OnFailure, Resolved};
 pub use written::{Written, parse};
 
 /// The file's name in an app's folder.

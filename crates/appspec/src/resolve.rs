@@ -11,10 +11,15 @@ use allod_proto::{
     routes::RoutePattern,
     spec::{AppSpec, SecretHandover, UnitSpec},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// How many releases stay for rolling back when the file doesn't say.
 const KEEP_RELEASES: u32 = 5;
+/// How long a hook may take when the file doesn't say.
+const HOOK_TIMEOUT_MS: u64 = 600_000;
 
 /// What the file means for one environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,8 @@ pub struct Resolved {
     pub servers: Vec<String>,
     /// Runs on the client's machine, in the folder of `allod.toml`, before packing. Argument vector.
     pub build: Option<Vec<String>>,
+    /// What runs on the client's machine around the deploy.
+    pub hooks: Hooks,
     /// What is uploaded, relative to the folder of `allod.toml`.
     pub folder: String,
     /// What is left out, in the form of `.gitignore` lines, besides what the ignore files say.
@@ -33,6 +40,17 @@ pub struct Resolved {
     pub on_failure: OnFailure,
     /// How many servers are deployed at the same time, at least 1.
     pub batch: u32,
+}
+
+/// Commands around a deploy, in the folder of `allod.toml`. Argument vectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hooks {
+    /// Before anything is sent; when it fails, nothing is deployed.
+    pub before: Option<Vec<String>>,
+    /// After all servers serve the release.
+    pub after: Option<Vec<String>>,
+    /// How long each may take.
+    pub timeout: Duration,
 }
 
 /// What happens to the other servers when a deploy fails on one.
@@ -78,6 +96,7 @@ impl Written {
         let secrets = secrets(layer, out);
         let release_command = layer.release.as_ref().and_then(|list| argv(list, out));
         let build = layer.build.as_ref().and_then(|list| argv(list, out));
+        let hooks = hooks(layer, out);
         let folder =
             layer.folder.as_ref().map_or(Some(".".to_owned()), |folder| relative_folder(folder, out));
         let servers = servers(layer, out);
@@ -96,7 +115,7 @@ impl Written {
         });
         let ignore = layer.ignore.as_ref().map(words).unwrap_or_default();
         let spec = AppSpec { app: app?, units, vars, secrets, release_command, keep_releases };
-        Some(Resolved { spec, servers, build, folder: folder?, ignore, on_failure, batch })
+        Some(Resolved { spec, servers, build, hooks, folder: folder?, ignore, on_failure, batch })
     }
 
     fn app_name(&self, out: &mut Vec<Complaint>) -> Option<AppName> {
@@ -128,6 +147,9 @@ impl Layer {
             folder: over.folder.as_ref().or(self.folder.as_ref()).cloned(),
             ignore: over.ignore.as_ref().or(self.ignore.as_ref()).cloned(),
             keep_releases: over.keep_releases.as_ref().or(self.keep_releases.as_ref()).cloned(),
+            before_deploy: over.before_deploy.as_ref().or(self.before_deploy.as_ref()).cloned(),
+            after_deploy: over.after_deploy.as_ref().or(self.after_deploy.as_ref()).cloned(),
+            hook_timeout: over.hook_timeout.as_ref().or(self.hook_timeout.as_ref()).cloned(),
             release: over.release.as_ref().or(self.release.as_ref()).cloned(),
             on_failure: over.on_failure.as_ref().or(self.on_failure.as_ref()).cloned(),
             batch: over.batch.as_ref().or(self.batch.as_ref()).cloned(),
@@ -287,6 +309,15 @@ fn servers(layer: &Layer, out: &mut Vec<Complaint>) -> Vec<String> {
         }
     }
     layer.servers.as_ref().map(words).unwrap_or_default()
+}
+
+fn hooks(layer: &Layer, out: &mut Vec<Complaint>) -> Hooks {
+    let timeout = unit::span(layer.hook_timeout.as_ref(), HOOK_TIMEOUT_MS, out);
+    Hooks {
+        before: layer.before_deploy.as_ref().and_then(|list| argv(list, out)),
+        after: layer.after_deploy.as_ref().and_then(|list| argv(list, out)),
+        timeout: Duration::from_millis(timeout),
+    }
 }
 
 fn on_failure(layer: &Layer, out: &mut Vec<Complaint>) -> OnFailure {

@@ -88,7 +88,7 @@ fn measured(
 }
 
 /// A wait that is not zero.
-fn span(written: Option<&At<String>>, default: u64, out: &mut Vec<Complaint>) -> u64 {
+pub(crate) fn span(written: Option<&At<String>>, default: u64, out: &mut Vec<Complaint>) -> u64 {
     let span = measured(written, measure::milliseconds, default, out);
     if let Some(written) = written.filter(|_| span == 0) {
         out.push(written.spot.complain("must be longer than 0"));

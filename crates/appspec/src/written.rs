@@ -24,6 +24,9 @@ pub struct Written {
 pub(crate) struct Layer {
     pub(crate) servers: Option<List>,
     pub(crate) build: Option<List>,
+    pub(crate) before_deploy: Option<List>,
+    pub(crate) after_deploy: Option<List>,
+    pub(crate) hook_timeout: Option<At<String>>,
     pub(crate) folder: Option<At<String>>,
     pub(crate) ignore: Option<List>,
     pub(crate) keep_releases: Option<At<u32>>,
@@ -143,6 +146,9 @@ impl Layer {
         let mut layer = Self {
             servers: keys.list("servers"),
             build: keys.command("build"),
+            before_deploy: keys.command("before_deploy"),
+            after_deploy: keys.command("after_deploy"),
+            hook_timeout: keys.string("hook_timeout"),
             folder: keys.string("folder"),
             ignore: keys.list("ignore"),
             keep_releases: keys.number("keep_releases"),

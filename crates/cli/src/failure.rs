@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 pub struct Failure {
     /// What is shown.
     pub fault: Box<Fault>,
-    /// The exit code; follows from the fault's code but for an interruption.
+    /// The exit code; follows from the fault's code but for an interruption and the app's own commands.
     pub exit: u8,
     /// What stands beside `ok` and `fault` in the JSON document.
     pub details: Map<String, Value>,
@@ -19,6 +19,10 @@ pub struct Failure {
     pub said: bool,
 }
 
+/// The exit code when the app's own command on this machine failed, its build or `before_deploy`: nothing was deployed.
+pub const COMMAND_FAILED: u8 = 11;
+/// The exit code when `after_deploy` failed: the release serves.
+pub const AFTER_FAILED: u8 = 12;
 /// The exit code after Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 

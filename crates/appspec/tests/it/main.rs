@@ -45,6 +45,9 @@ fn every_written_value_is_in_what_is_meant() {
     let resolved = everything();
     assert_eq!(resolved.servers, ["web1", "web2"]);
     assert_eq!(resolved.build.unwrap(), ["npm", "run", "build"]);
+    assert_eq!(resolved.hooks.before.unwrap(), ["./check", "--all"]);
+    assert_eq!(resolved.hooks.after.unwrap(), ["./announce"]);
+    assert_eq!(resolved.hooks.timeout, std::time::Duration::from_secs(90));
     assert_eq!((resolved.folder.as_str(), resolved.batch), ("./dist", 2));
     assert_eq!(resolved.ignore, ["*.map"]);
     assert_eq!(resolved.on_failure, OnFailure::Revert);

@@ -1,8 +1,10 @@
 //! `allod deploy`: what is in this folder, on its servers. Read, build, pack, ask every server whether it has a chance,
-//! show the plan, ask the person, then upload and roll out in batches. Nothing changes on any server before all of them
-//! have agreed.
+//! show the plan, ask the person, run the hook, then upload and roll out in batches. Nothing changes on any server before
+//! all of them have agreed.
 
 mod build;
+mod here;
+mod hooks;
 mod packing;
 mod plan;
 mod prepare;
@@ -48,12 +50,14 @@ pub struct Deploy {
 pub async fn run(session: &Session, deploy: Deploy) -> Result<(), Failure> {
     let project = Project::load(session, &deploy.folder, &deploy.env.unwrap_or_default())?;
     let servers = servers_of(session, &project.resolved.servers)?;
+    let app = &project.resolved.spec.app;
+    let listed = names(&servers).replace(' ', "");
+    let here = here::Here { session, folder: &project.folder, app, servers: listed };
     if let Some(build) = &project.resolved.build {
-        build::run(session, &project.folder, build).await?;
+        build::run(&here, build).await?;
     }
     let packed = Arc::new(packing::pack(session, &project, deploy.message).await?);
     let prepared = prepare::all(session, &servers, &packed).await?;
-    let app = &project.resolved.spec.app;
     if deploy.plan {
         return plan::document(session, app, &packed, &prepared);
     }
@@ -64,7 +68,14 @@ pub async fn run(session: &Session, deploy: Deploy) -> Result<(), Failure> {
         session.output.say(&plan::text(&packed, &todo, session.output.error_style()));
         let chosen: Vec<Server> = todo.iter().map(|one| one.server.clone()).collect();
         session.confirm(&format!("Deploy {app} to {}?", names(&chosen)))?;
+        hooks::before(&here, &project.resolved.hooks).await?;
         rows.extend(rollout::run(session, &packed, todo, &project.resolved).await);
+        if rows.iter().all(report::Row::ended_well) {
+            let hooked = hooks::after(&here, &project.resolved.hooks).await;
+            return hooked
+                .map_err(|failure| report::beside(failure, app, &rows))
+                .and_then(|()| report::conclude(session, app, rows));
+        }
     }
     report::conclude(session, app, rows)
 }

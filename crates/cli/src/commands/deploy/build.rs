@@ -1,67 +1,40 @@
 //! The build command: runs here, in the app's folder, with its output on stderr.
 
-use crate::{failure::Failure, session::Session};
+use super::here::{self, Ended, Here};
+use crate::failure::{COMMAND_FAILED, Failure};
 use allod_proto::FaultCode;
-use std::{path::Path, process::Stdio};
 
 /// Runs it to its end.
-pub(super) async fn run(session: &Session, folder: &Path, build: &[String]) -> Result<(), Failure> {
+pub(super) async fn run(here: &Here<'_>, build: &[String]) -> Result<(), Failure> {
     let shown = build.join(" ");
-    let Some((program, arguments)) = build.split_first() else { return Ok(()) };
-    session.output.note(&format!("building: {shown}"));
-    // A program of the folder is meant from the folder, wherever this command was started.
-    let program = match program.contains('/') {
-        true => std::path::absolute(folder.join(program)).unwrap_or_else(|_| program.into()),
-        false => program.into(),
-    };
-    let mut command = tokio::process::Command::new(program);
-    // stdout is for the result of the deploy.
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .kill_on_drop(true);
-    let status = command.status().await.map_err(|error| {
-        Failure::usage(format!("the build command {shown:?} can't be run: {error}"))
-            .hint("it runs here, in the folder of allod.toml; is the program installed?")
-    })?;
-    if status.success() {
-        return Ok(());
+    here.session.output.note(&format!("building: {shown}"));
+    match here::run(here, build, None).await {
+        Ok(Ended::Well) => Ok(()),
+        Ok(Ended::Badly(how)) => {
+            let message = format!("the build command {shown:?} failed: {how}; nothing was deployed");
+            let failure = Failure::new(FaultCode::Internal, message).hint("what it said is above");
+            Err(Failure { exit: COMMAND_FAILED, ..failure })
+        }
+        Err(error) => Err(Failure::usage(format!("the build command {shown:?} can't be run: {error}"))
+            .hint("it runs here, in the folder of allod.toml; is the program installed?")),
     }
-    Err(Failure::new(
-        FaultCode::Internal,
-        format!("the build command {shown:?} failed: {status}; nothing was deployed"),
-    )
-    .hint("what it said is above"))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{
-        arguments::Globals,
-        output::{Output, Surroundings},
-        session::Session,
-        settings::Settings,
-    };
-    use std::sync::Arc;
+    use super::*;
+    use crate::commands::deploy::here::tests::Stage;
 
-    async fn built(build: &[&str]) -> Result<(), crate::failure::Failure> {
-        let home = tempfile::tempdir().unwrap();
-        let settings =
-            Settings::from_lookup(|name| (name == "ALLOD_HOME").then(|| home.path().into())).unwrap();
-        let output =
-            Output::to(false, Surroundings::default(), Box::new(std::io::sink()), Box::new(std::io::sink()));
-        let session = Session::new(settings, Globals::default(), Arc::new(output));
-        std::fs::write(home.path().join("here"), "").unwrap();
+    async fn built(build: &[&str]) -> Result<(), Failure> {
+        let stage = Stage::new();
         let build: Vec<String> = build.iter().map(|&word| word.to_owned()).collect();
-        super::run(&session, home.path(), &build).await
+        run(&stage.here(), &build).await
     }
 
     #[tokio::test]
-    async fn a_build_that_fails_ends_the_deploy_and_names_the_command() {
+    async fn a_build_that_fails_ends_the_deploy_with_a_code_of_its_own_and_names_the_command() {
         let failed = built(&["sh", "-c", "exit 7"]).await.unwrap_err();
-        assert_eq!(failed.exit, 1);
+        assert_eq!(failed.exit, COMMAND_FAILED);
         assert!(
             failed.fault.message.contains("sh -c exit 7") && failed.fault.message.contains('7'),
             "{failed:?}"

@@ -91,6 +91,11 @@ impl Row {
         Self { release: row.serving.clone(), ..row }
     }
 
+    /// Whether the server serves the release.
+    pub(super) fn ended_well(&self) -> bool {
+        self.failure.is_none() && matches!(self.state, State::Deployed | State::Unchanged)
+    }
+
     fn value(&self) -> Value {
         let mut value = json!({
             "server": self.server, "state": self.state.as_str().replace(' ', "_"), "operation": self.operation,
@@ -121,6 +126,12 @@ pub(super) fn conclude(session: &Session, app: &AppRef, mut rows: Vec<Row>) -> R
         }
     }
     Err(first.with("app", app.to_string()).with("servers", values))
+}
+
+/// A failure after the deploy, with what came of each server beside it.
+pub(super) fn beside(failure: Failure, app: &AppRef, rows: &[Row]) -> Failure {
+    let values: Vec<Value> = rows.iter().map(Row::value).collect();
+    failure.with("app", app.to_string()).with("servers", values)
 }
 
 fn text(app: &AppRef, rows: &[Row], style: Style) -> String {
