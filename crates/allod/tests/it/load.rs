@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(8);
 pub(crate) struct Seen {
     /// When it was sent, since the load began.
     pub(crate) at: Duration,
+    /// When its outcome was known.
+    pub(crate) done: Duration,
     /// The version that answered, or what went wrong.
     pub(crate) outcome: Result<String, String>,
 }
@@ -66,10 +68,15 @@ pub(crate) struct Load {
 impl Load {
     /// Begins: half of the visitors keep their connections, half take new ones.
     pub(crate) fn begin(at: SocketAddr, path: &'static str) -> Self {
+        Self::of(at, path, 6, PAUSE)
+    }
+
+    /// The same, by this many visitors who pause for so long after each request.
+    pub(crate) fn of(at: SocketAddr, path: &'static str, visitors: usize, pause: Duration) -> Self {
         let (seen, stop, begin) =
             (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)), Instant::now());
-        let workers = (0..6).map(|number| {
-            let visitor = Visitor { at, path, keep: number % 2 == 0, begin };
+        let workers = (0..visitors).map(|number| {
+            let visitor = Visitor { at, path, keep: number % 2 == 0, pause, begin };
             tokio::spawn(visitor.work(Arc::clone(&seen), Arc::clone(&stop)))
         });
         let workers = workers.collect();
@@ -89,7 +96,7 @@ impl Load {
     /// When the first request after this moment was answered.
     pub(crate) fn first_answer_after(&self, moment: Duration) -> Option<Duration> {
         let seen = self.seen.lock().unwrap();
-        seen.iter().filter(|seen| seen.at >= moment && seen.outcome.is_ok()).map(|seen| seen.at).min()
+        seen.iter().filter(|seen| seen.at >= moment && seen.outcome.is_ok()).map(|seen| seen.done).min()
     }
 
     /// Ends; requests in flight are awaited.
@@ -122,6 +129,7 @@ struct Visitor {
     at: SocketAddr,
     path: &'static str,
     keep: bool,
+    pause: Duration,
     begin: Instant,
 }
 
@@ -137,8 +145,8 @@ impl Visitor {
             if outcome.is_err() || !self.keep {
                 kept = None;
             }
-            seen.lock().unwrap().push(Seen { at, outcome });
-            tokio::time::sleep(PAUSE).await;
+            seen.lock().unwrap().push(Seen { at, done: self.begin.elapsed(), outcome });
+            tokio::time::sleep(self.pause).await;
         }
     }
 

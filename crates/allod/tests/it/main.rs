@@ -12,6 +12,7 @@
 
 mod app;
 mod canary;
+mod campaign;
 mod cli;
 mod crash;
 mod crowd;
@@ -26,6 +27,11 @@ mod floods;
 mod guide;
 mod isolation;
 mod liar;
+mod failures;
+mod guide;
+mod isolation;
+mod limits;
+mod liveness;
 mod load;
 mod operations;
 mod processes;
@@ -33,6 +39,8 @@ mod record;
 mod rotation;
 mod replace;
 mod secrets;
+mod steady;
+mod streams;
 mod versions;
 mod visitor;
 mod wire;

@@ -51,6 +51,17 @@ pub(crate) fn descendants(root: u32) -> BTreeSet<u32> {
     found
 }
 
+/// Every process of this program whose first argument is this word.
+pub(crate) fn running(program: &str, word: &str) -> Vec<u32> {
+    let is_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        words.next() == Some(program.as_bytes()) && words.next() == Some(word.as_bytes()) && is_alive(*pid)
+    };
+    let all = std::fs::read_dir("/proc").unwrap();
+    all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(is_it).collect()
+}
+
 /// Kills what is left of these, and says which needed it.
 pub(crate) fn kill_left(pids: &BTreeSet<u32>) -> Vec<u32> {
     let left: Vec<u32> = pids.iter().copied().filter(|pid| is_alive(*pid)).collect();

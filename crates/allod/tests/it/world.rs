@@ -4,7 +4,7 @@
 use crate::{
     app::App,
     cli::{BINARY, Cli, Output},
-    processes::{PATIENCE, descendants, eventually, kill_left, signal},
+    processes::{PATIENCE, descendants, eventually, kill_left, running, signal},
 };
 use allod_proto::Fingerprint;
 use allod_signing::KeySigner;
@@ -72,20 +72,7 @@ impl World {
     pub(crate) async fn up_in(folder: tempfile::TempDir, uid: u32, filter: &'static str) -> Self {
         let state = folder.path().join("s");
         let (up, events) = start(&state, uid, filter);
-        let begin = Instant::now();
-        let ready = loop {
-            let found = events.lock().unwrap().iter().find(|event| event["event"] == "ready").cloned();
-            let ended = events.lock().unwrap().iter().find(|event| event["ok"] == false).cloned();
-            if let Some(ready) = found {
-                break ready;
-            }
-            if ended.is_some() || begin.elapsed() > PATIENCE * 2 {
-                kill_left(&descendants(up.id()));
-                signal(up.id(), Signal::KILL);
-                panic!("`allod up` is not ready: {ended:?}\n{}", logs(&state));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
+        let ready = ready(&up, &events, &state).await;
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         Self {
             up,
@@ -100,6 +87,33 @@ impl World {
             ready,
             folder,
         }
+    }
+
+    /// Kills `allod up` itself with SIGKILL, and these with it.
+    pub(crate) fn kill_up(&mut self, also: &std::collections::BTreeSet<u32>) {
+        signal(self.up.id(), Signal::KILL);
+        also.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        self.up.wait().unwrap();
+    }
+
+    /// Begins again in the same folder after [`Self::kill_up`].
+    pub(crate) async fn up_again(&mut self) {
+        (self.up, self.events) = start(&self.state, self.uid, self.filter);
+        let ready = ready(&self.up, &self.events, &self.state).await;
+        for name in ["management", "http", "identity", "home"] {
+            assert_eq!(ready[name], self.ready[name], "{name} is not what it was");
+        }
+        self.ready = ready;
+    }
+
+    /// Begins again after [`Self::stop`], without waiting until it is ready: it is not going to be.
+    pub(crate) fn up_without_waiting(&mut self) {
+        (self.up, self.events) = start(&self.state, self.uid, self.filter);
+    }
+
+    /// What runs and was started from this server's own copy of the binary, by whichever life of it.
+    pub(crate) fn own_processes(&self, word: &str) -> Vec<u32> {
+        running(&self.state.join("bin/allod").to_string_lossy(), word)
     }
 
     /// Runs `allod --json --yes …` as the owner.
@@ -261,6 +275,24 @@ fn make_removable(folder: &Path) {
     let _ = std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700));
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         make_removable(&entry.path());
+    }
+}
+
+/// Waits until it says that it is ready.
+async fn ready(up: &Child, events: &Events, state: &Path) -> Value {
+    let begin = Instant::now();
+    loop {
+        let found = events.lock().unwrap().iter().find(|event| event["event"] == "ready").cloned();
+        let ended = events.lock().unwrap().iter().find(|event| event["ok"] == false).cloned();
+        if let Some(ready) = found {
+            return ready;
+        }
+        if ended.is_some() || begin.elapsed() > PATIENCE * 2 {
+            kill_left(&descendants(up.id()));
+            signal(up.id(), Signal::KILL);
+            panic!("`allod up` is not ready: {ended:?}\n{}", logs(state));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
