@@ -20,6 +20,7 @@ use std::{
     collections::HashMap,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use zeroize::Zeroizing;
 
@@ -178,6 +179,12 @@ impl Executor {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// How far the wall clock has parted from [`Executor::now`], if somebody set it.
+    #[must_use]
+    pub fn clock_stepped(&self) -> Option<Duration> {
+        self.clock.stepped()
     }
 
     /// Milliseconds since `earlier`.

@@ -3,6 +3,7 @@
 
 use allod_proto::{Fault, FaultCode};
 use allod_store::StoreError;
+use rustix::io::Errno;
 use std::{error::Error, io};
 
 /// A failed durable file. `doing` is what was being done: `save the secrets of shop/production`.
@@ -10,6 +11,20 @@ pub(crate) fn of_store(doing: &str, error: &StoreError) -> Fault {
     let code = if error.is_disk_full() { FaultCode::DiskFull } else { FaultCode::Internal };
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     Fault::new(code, format!("can't {doing}: {error}{cause}"))
+}
+
+/// Whether the machine lacks something, so that what was asked for may be quite in order: descriptors, memory, a disk
+/// that can be read.
+pub(crate) fn is_the_machines_own(error: &StoreError) -> bool {
+    let mut cause = error.source();
+    while let Some(now) = cause {
+        let io = now.downcast_ref::<io::Error>().and_then(Errno::from_io_error);
+        if let Some(errno) = io.or_else(|| now.downcast_ref::<Errno>().copied()) {
+            return matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO);
+        }
+        cause = now.source();
+    }
+    false
 }
 
 /// A failed call of the system.

@@ -8,7 +8,10 @@ use crate::{
 };
 use allod_daemon::{CommonFlags, Shutdown};
 use clap::Parser;
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+/// How often the wall clock is looked at.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
 
 /// The program that has privilege and no network: it holds keys, releases, secrets and the record.
 #[derive(Debug, Parser)]
@@ -92,9 +95,23 @@ async fn run(settings: Settings) -> Result<(), String> {
     tokio::select! {
         ended = serving => ended?,
         () = shutdown.requested() => tracing::info!("told to end"),
+        by = clock_was_set(&executor) => {
+            // Not in order: apps run on, and the next life takes the wall clock's word and gives the agent a new epoch.
+            return Err(format!("the wall clock was set, by {} s: beginning anew with it", by.as_secs()));
+        }
     }
     executor.close(settings.stop_apps_at_exit).await;
     Ok(())
+}
+
+/// Resolves when the wall clock and ours have parted: somebody set it, or it was wrong at start and has been corrected.
+async fn clock_was_set(executor: &Executor) -> Duration {
+    loop {
+        tokio::time::sleep(CLOCK_EVERY).await;
+        if let Some(by) = executor.clock_stepped() {
+            return by;
+        }
+    }
 }
 
 async fn serve(executor: Arc<Executor>, settings: &Settings, access: Access) -> Result<(), String> {

@@ -11,7 +11,7 @@ use crate::{
     world::World,
 };
 use allod_proto::{CommandId, Fingerprint, messages::keys::KeysAdd};
-use allod_rpc::client::{Client, Forgetful, Peer};
+use allod_rpc::client::{Client, Forgetful};
 use allod_signing::{KeySigner, Signer as _};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -384,12 +384,7 @@ impl Key {
 
     /// Retries under the same id until it is acknowledged.
     fn add(&self, world: &World) -> impl Future<Output = ()> + use<> {
-        let peer = Peer {
-            name: "local".to_owned(),
-            address: world.management,
-            identity: world.identity.clone(),
-            record_key: None,
-        };
+        let peer = world.peer();
         let (owner, id, line) = (Arc::new(world.owner()), self.id.clone(), self.line.clone());
         async move {
             eventually("a key is added", async || {

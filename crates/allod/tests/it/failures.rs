@@ -167,7 +167,8 @@ async fn torn(file: &str, program: &str) {
     // Refused loudly, with the file's name, and never taken for "nothing there".
     eventually("the torn file is named", async || {
         let log = std::fs::read_to_string(world.state.join(format!("logs-programs/{program}.log"))).ok()?;
-        log.lines().any(|line| line.contains("can't run") && line.contains(&name)).then_some(())
+        let is_loud = |line: &str| line.contains("can't run") || line.contains("is torn");
+        log.lines().any(|line| is_loud(line) && line.contains(&name)).then_some(())
     })
     .await;
     assert_eq!(std::fs::read(&path).unwrap(), whole[..whole.len() / 2], "and nobody wrote another one");

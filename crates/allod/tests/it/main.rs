@@ -14,6 +14,7 @@ mod app;
 mod canary;
 mod campaign;
 mod cli;
+mod clock;
 mod crash;
 mod crowd;
 mod cuts;

@@ -8,8 +8,16 @@ use crate::{
     streams::{Kind, Streams},
     world::World,
 };
-use serde_json::Value;
-use std::time::{Duration, Instant};
+use allod_proto::{
+    command::StreamItem,
+    messages::ops::OpsAttach,
+    operation::{Happening, Step},
+};
+use allod_rpc::client::{Client, Forgetful};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How long open streams of a copy that goes are left alone.
 const DRAIN: &str = "2s";
@@ -92,19 +100,22 @@ async fn everything(world: &World, app: &App, counts: &Counts) {
 
 /// When each operation began to drain what it replaced, by the server's own word. Milliseconds since 1970.
 async fn drains(world: &World) -> Vec<u64> {
+    let (owner, memory) = (Arc::new(world.owner()), Box::new(Forgetful::default()));
+    let mut client = Client::connect(world.peer(), owner, memory).await.unwrap();
     let mut found = Vec::new();
     for operation in world.operations().await {
-        let attached = world.allod(&["ops", "attach", operation["id"].as_str().unwrap()]).await.ok();
-        let is_drain = |event: &&Value| event["event"] == "began" && event["step"] == "drain";
-        found.extend(attached.lines().iter().filter(is_drain).map(|event| at(&event["at"])));
+        let operation = operation["id"].as_str().unwrap().parse().unwrap();
+        let mut events = client.stream(OpsAttach { operation, after: None }).await.unwrap();
+        while let Some(item) = events.next().await.unwrap() {
+            if let StreamItem::Operation(event) = item
+                && matches!(event.what, Happening::Began { step: Step::Drain, .. })
+            {
+                found.push(event.at.0);
+            }
+        }
     }
     found.sort_unstable();
     found
-}
-
-fn at(value: &Value) -> u64 {
-    let time: allod_proto::Timestamp = serde_json::from_value(value.clone()).unwrap();
-    time.0
 }
 
 /// A stream that outlives its copy by exactly the grace is a matter of milliseconds on two clocks.

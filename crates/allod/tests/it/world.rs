@@ -7,6 +7,7 @@ use crate::{
     processes::{PATIENCE, descendants, eventually, kill_left, running, signal},
 };
 use allod_proto::Fingerprint;
+use allod_rpc::client::Peer;
 use allod_signing::KeySigner;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -148,6 +149,16 @@ impl World {
     pub(crate) fn owner(&self) -> KeySigner {
         let text = std::fs::read_to_string(self.ready["key"].as_str().unwrap()).unwrap();
         KeySigner::from_openssh(&text, None).unwrap()
+    }
+
+    /// The server as a client of the door knows it.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer {
+            name: "local".to_owned(),
+            address: self.management,
+            identity: self.identity.clone(),
+            record_key: None,
+        }
     }
 
     /// A folder for an app.

@@ -25,6 +25,9 @@ impl Chunks {
                     .hint("deploy again: what is missing is sent");
             }
             let fault = failure::of_store("read a chunk", &error);
+            if failure::is_the_machines_own(&error) {
+                return fault;
+            }
             Fault::new(FaultCode::Invalid, format!("chunk {digest} is refused: {}", fault.message))
         })?;
         if Digest::of(&bytes) == *digest {
