@@ -16,15 +16,9 @@ pub(crate) fn of_store(doing: &str, error: &StoreError) -> Fault {
 /// Whether the machine lacks something, so that what was asked for may be quite in order: descriptors, memory, a disk
 /// that can be read.
 pub(crate) fn is_the_machines_own(error: &StoreError) -> bool {
-    let mut cause = error.source();
-    while let Some(now) = cause {
-        let io = now.downcast_ref::<io::Error>().and_then(Errno::from_io_error);
-        if let Some(errno) = io.or_else(|| now.downcast_ref::<Errno>().copied()) {
-            return matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO);
-        }
-        cause = now.source();
-    }
-    false
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let errno = cause.and_then(Errno::from_io_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO))
 }
 
 /// A failed call of the system.

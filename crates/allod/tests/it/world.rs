@@ -271,6 +271,10 @@ impl Drop for World {
         make_removable(self.folder.path());
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
+            // A life that was killed on purpose has left its own to nobody.
+            for word in ["executor", "agent", "proxy", "hub", "shim", "example-app"] {
+                kill_left(&self.own_processes(word).into_iter().collect());
+            }
         } else {
             assert!(left.is_empty(), "`allod up` left processes behind: {left:?}");
         }

@@ -109,6 +109,13 @@ async fn begin(
     Ok(())
 }
 
+/// A socket that only its maker's user may open. An app may pass through its folder, to see whether its own is there.
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
 pub(super) async fn check(
     table: &Arc<Table>,
     order: StartOrder<'_>,

@@ -78,6 +78,22 @@ async fn an_instance_outlives_the_executor_and_its_exit_is_not_lost() {
 }
 
 #[tokio::test]
+async fn whoever_stops_everything_waits_for_what_is_being_started_and_lets_nothing_else_start() {
+    let place = place();
+    let (instances, _) = place.open().await;
+    place.script("run", FOREVER);
+    let release = place.release(&[SH, "./run"]);
+    let starting = start_with(&instances, &release, OpenSecrets::new());
+    let (started, ()) = tokio::join!(starting, instances.stop_all());
+    let started = started.unwrap();
+    let ended = instances.get(&started.id).unwrap();
+    assert_eq!(ended.exit.as_deref(), Some("signal 15"), "it was told, not found and killed: {ended:?}");
+    let late = start_with(&instances, &release, OpenSecrets::new()).await.unwrap_err();
+    assert_eq!(late.code, FaultCode::Unreachable);
+    assert_eq!(instances.all().len(), 1);
+}
+
+#[tokio::test]
 async fn a_shim_that_is_too_slow_to_answer_is_awaited_and_what_it_keeps_lives() {
     let place = place();
     let (instances, _) = place.open().await;

@@ -15,6 +15,9 @@ pub(super) async fn run(here: &Here<'_>, build: &[String]) -> Result<(), Failure
             let failure = Failure::new(FaultCode::Internal, message).hint("what it said is above");
             Err(Failure { exit: COMMAND_FAILED, ..failure })
         }
+        Ok(Ended::Interrupted) => {
+            Err(Failure::interrupted("interrupted during the build; nothing was deployed"))
+        }
         Err(error) => Err(Failure::usage(format!("the build command {shown:?} can't be run: {error}"))
             .hint("it runs here, in the folder of allod.toml; is the program installed?")),
     }

@@ -7,6 +7,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use std::{io, path::Path, process::Stdio, time::Duration};
 use tokio::process::Command;
 
+/// How long an interrupted command may take to end by itself.
+const INTERRUPTED: Duration = Duration::from_secs(3);
+
 /// Where and for what they run.
 pub(super) struct Here<'h> {
     pub(super) session: &'h Session,
@@ -22,6 +25,8 @@ pub(super) enum Ended {
     Well,
     /// As words: `exit status: 3`.
     Badly(String),
+    /// A person pressed Ctrl-C.
+    Interrupted,
 }
 
 /// Kills what is left of a group when the command is over, or nobody waits for it any more.
@@ -52,12 +57,25 @@ pub(super) async fn run(here: &Here<'_>, argv: &[String], timeout: Option<Durati
     let mut child = command.spawn()?;
     let group = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let _group = Group(group);
-    let status = match timeout {
-        None => child.wait().await?,
-        Some(timeout) => match tokio::time::timeout(timeout, child.wait()).await {
-            Ok(status) => status?,
-            Err(_) => return Ok(Ended::Badly(format!("it took longer than {timeout:?}"))),
-        },
+    let late = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let status = tokio::select! {
+        status = child.wait() => status?,
+        () = late => {
+            return Ok(Ended::Badly(format!("it took longer than {:?}", timeout.unwrap_or_default())));
+        }
+        // In a group of its own, it does not hear the terminal's Ctrl-C by itself.
+        () = here.session.interrupted() => {
+            if let Some(group) = group {
+                let _ = kill_process_group(group, Signal::INT);
+            }
+            let _ = tokio::time::timeout(INTERRUPTED, child.wait()).await;
+            return Ok(Ended::Interrupted);
+        }
     };
     Ok(if status.success() { Ended::Well } else { Ended::Badly(status.to_string()) })
 }

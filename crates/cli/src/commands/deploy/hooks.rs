@@ -11,10 +11,7 @@ use allod_proto::FaultCode;
 /// [`Failure`] when it does not end well: then nothing is deployed.
 pub(super) async fn before(here: &Here<'_>, hooks: &Hooks) -> Result<(), Failure> {
     let Some(hook) = &hooks.before else { return Ok(()) };
-    run(here, hooks, "before_deploy", hook).await.map_err(|how| {
-        let message = format!("before_deploy {:?} failed: {how}; nothing was deployed", hook.join(" "));
-        failed(message, COMMAND_FAILED)
-    })
+    run(here, hooks, "before_deploy", hook, COMMAND_FAILED, "nothing was deployed").await
 }
 
 /// Runs `after_deploy`, if there is one.
@@ -23,24 +20,29 @@ pub(super) async fn before(here: &Here<'_>, hooks: &Hooks) -> Result<(), Failure
 /// [`Failure`] when it does not end well: the release serves all the same.
 pub(super) async fn after(here: &Here<'_>, hooks: &Hooks) -> Result<(), Failure> {
     let Some(hook) = &hooks.after else { return Ok(()) };
-    run(here, hooks, "after_deploy", hook).await.map_err(|how| {
-        let message = format!("after_deploy {:?} failed: {how}; the release serves", hook.join(" "));
-        failed(message, AFTER_FAILED)
-    })
+    run(here, hooks, "after_deploy", hook, AFTER_FAILED, "the release serves").await
 }
 
-async fn run(here: &Here<'_>, hooks: &Hooks, name: &str, hook: &[String]) -> Result<(), String> {
-    here.session.output.note(&format!("{name}: {}", hook.join(" ")));
-    match here::run(here, hook, Some(hooks.timeout)).await {
-        Ok(Ended::Well) => Ok(()),
-        Ok(Ended::Badly(how)) => Err(how),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn failed(message: String, exit: u8) -> Failure {
-    let failure = Failure::new(FaultCode::Internal, message);
-    Failure { exit, ..failure.hint("it runs here, in the folder of allod.toml; what it said is above") }
+async fn run(
+    here: &Here<'_>,
+    hooks: &Hooks,
+    name: &str,
+    hook: &[String],
+    exit: u8,
+    became: &str,
+) -> Result<(), Failure> {
+    let shown = hook.join(" ");
+    here.session.output.note(&format!("{name}: {shown}"));
+    let how = match here::run(here, hook, Some(hooks.timeout)).await {
+        Ok(Ended::Well) => return Ok(()),
+        Ok(Ended::Interrupted) => {
+            return Err(Failure::interrupted(format!("interrupted during {name}; {became}")));
+        }
+        Ok(Ended::Badly(how)) => how,
+        Err(error) => error.to_string(),
+    };
+    let failure = Failure::new(FaultCode::Internal, format!("{name} {shown:?} failed: {how}; {became}"));
+    Err(Failure { exit, ..failure.hint("it runs here, in the folder of allod.toml; what it said is above") })
 }
 
 #[cfg(test)]
