@@ -214,7 +214,8 @@ mod tests {
         old.append(b"old 2\n").unwrap();
         old.file.flush().unwrap();
         old.append(&[&[b'x'; 95][..], b"\n"].concat()).unwrap();
-        (old.end(), new.end());
+        old.end();
+        new.end();
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
         let (log, older) = (read("access.log"), read("access.log.1"));
         assert_eq!(older.lines().count(), 13, "eleven of the new one, two of the old: {older}");

@@ -131,11 +131,10 @@ impl Answering {
             ProxyAsk::Drain { upstream, timeout_ms } => {
                 let wait = Duration::from_millis(*timeout_ms);
                 let (here, there) = tokio::join!(shared.drain(*upstream, wait), self.pass_on(&ask, wait));
-                let cuts = there?.into_iter().map(|answer| match answer {
-                    ProxyAnswer::Drained { cut } => cut,
-                    _ => 0,
-                });
-                Ok(ProxyAnswer::Drained { cut: here?.saturating_add(cuts.sum()) })
+                let cut_there = there?
+                    .into_iter()
+                    .map(|answer| if let ProxyAnswer::Drained { cut } = answer { cut } else { 0 });
+                Ok(ProxyAnswer::Drained { cut: here?.saturating_add(cut_there.sum()) })
             }
             ProxyAsk::Pause { app, timeout_ms } => {
                 shared.pauses.pause(app.clone(), Duration::from_millis(*timeout_ms));

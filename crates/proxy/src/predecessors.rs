@@ -39,14 +39,15 @@ impl Predecessors {
     /// The apps that they hold back.
     pub(crate) async fn pauses(&self) -> Vec<PausedApp> {
         match self.ask(&ProxyAsk::Status, Duration::ZERO).await {
-            Ok(answers) => answers
-                .into_iter()
-                .filter_map(|answer| match answer {
-                    ProxyAnswer::Status(status) => Some(status.paused),
-                    _ => None,
-                })
-                .flatten()
-                .collect(),
+            Ok(answers) => {
+                answers
+                    .into_iter()
+                    .filter_map(|answer| {
+                        if let ProxyAnswer::Status(status) = answer { Some(status.paused) } else { None }
+                    })
+                    .flatten()
+                    .collect()
+            }
             Err(error) => {
                 tracing::warn!(error, "a proxy of before does not tell which apps are paused");
                 Vec::new()

@@ -192,7 +192,7 @@ fn read(path: &Path, secrecy: Secrecy) -> Result<Vec<u8>, PairError> {
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
     let facts = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?;
     let is_file = FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile;
-    if !is_file || u64::try_from(facts.st_size).map_or(true, |size| size > LARGEST) {
+    if !is_file || !u64::try_from(facts.st_size).is_ok_and(|size| size <= LARGEST) {
         return Err(PairError::NoFile { path: path.to_owned() });
     }
     if secrecy == Secrecy::Private {
