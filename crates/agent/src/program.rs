@@ -18,7 +18,7 @@ use crate::{
 use allod_daemon::{Clock, CommonFlags, Shutdown};
 use allod_mesh::{Listener, Mesh, StaticMesh, StaticSettings};
 use allod_proto::executor::{Action, Attached, Done, IdentityKey};
-use allod_rpc::server::{Doorway, Service, serve_socket};
+use allod_rpc::server::serve_socket;
 use allod_signing::{KeySigner, Signer, Window};
 use clap::{Parser, ValueEnum};
 use std::{

@@ -125,12 +125,14 @@ async fn serve(
     }
     drop((accepted, alive));
     let retiring = Instant::now() + limits.retire;
-    while !is_stopping {
-        tokio::select! {
-            _ = all_done.recv() => return,
-            _ = sweep.tick() => worker.pool.sweep(),
-            () = stopping.as_mut() => break,
-            () = sleep_until(retiring) => break,
+    if !is_stopping {
+        loop {
+            tokio::select! {
+                _ = all_done.recv() => return,
+                _ = sweep.tick() => worker.pool.sweep(),
+                () = stopping.as_mut() => break,
+                () = sleep_until(retiring) => break,
+            }
         }
     }
     if timeout(limits.shutdown, all_done.recv()).await.is_err() {

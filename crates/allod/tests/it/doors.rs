@@ -32,6 +32,9 @@ fn cases(name: CommandName) -> Vec<Value> {
         | CommandName::KeysList
         | CommandName::AuditVerify
         | CommandName::AuditStats => vec![json!({})],
+        CommandName::ServerRotateIdentity => {
+            vec![json!({}), json!({"from": format!("SHA256:{}", "A".repeat(43))})]
+        }
         CommandName::ServerPrune => vec![json!({}), app],
         CommandName::AppMissing => {
             vec![with(&app, json!({"chunks": [digest]})), with(&app, json!({"chunks": ["x"]}))]

@@ -29,8 +29,6 @@ mod guide;
 mod isolation;
 mod liar;
 mod failures;
-mod guide;
-mod isolation;
 mod limits;
 mod liveness;
 mod load;
