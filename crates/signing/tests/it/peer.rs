@@ -121,7 +121,6 @@ impl Keygen {
     pub(crate) fn head(&self, name: &str, public: &PublicKey) -> RequestHead {
         let request = Request::new();
         RequestHead {
-            delegation: None,
             fingerprint: public.fingerprint().clone(),
             timestamp: NOW,
             nonce: request.nonce.clone(),
