@@ -11,8 +11,8 @@
 )]
 
 mod app;
-mod canary;
 mod campaign;
+mod canary;
 mod cli;
 mod clock;
 mod crash;
@@ -23,20 +23,20 @@ mod deploy;
 mod door;
 mod doors;
 mod executor;
-mod full_disk;
+mod failures;
 mod floods;
+mod full_disk;
 mod guide;
 mod isolation;
 mod liar;
-mod failures;
 mod limits;
 mod liveness;
 mod load;
 mod operations;
 mod processes;
 mod record;
-mod rotation;
 mod replace;
+mod rotation;
 mod secrets;
 mod steady;
 mod streams;
