@@ -1,9 +1,9 @@
 //! A B C, B C A, C A B: the machine is not as fast in one moment as in the next, so contenders take turns, each round
 //! begins with another one, and ratios are taken within a round.
 
-use crate::{progress::Progress, stop};
-use anyhow::{Context as _, Result};
-use std::collections::BTreeMap;
+use crate::{progress::Progress, report::Report, stop};
+use anyhow::{Result, bail};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What one turn gave: a number for each of its metrics.
 pub(crate) type Sample = BTreeMap<&'static str, f64>;
@@ -41,27 +41,44 @@ impl Samples {
     }
 }
 
-/// Lets everybody take a turn in each round.
+/// Lets everybody take a turn in each round. Who fails once takes no further turn and has no numbers: that is said loudly
+/// and stands in the result.
 pub(crate) fn interleave(
     progress: &Progress,
+    report: &mut Report,
     what: &str,
     rounds: usize,
     mut contenders: Vec<Contender<'_>>,
 ) -> Result<Samples> {
     let mut samples: Vec<(String, Vec<Sample>)> =
         contenders.iter().map(|contender| (contender.name.clone(), Vec::new())).collect();
+    let mut failed = BTreeSet::new();
     let count = contenders.len();
     for round in 0..rounds {
         progress.step(what, round, rounds);
         for turn in 0..count {
             stop::check()?;
             let who = (round + turn) % count;
-            if let (Some(contender), Some((name, taken))) = (contenders.get_mut(who), samples.get_mut(who)) {
-                taken.push((contender.turn)().with_context(|| format!("{what}: {name}"))?);
+            let (Some(contender), Some((name, taken))) = (contenders.get_mut(who), samples.get_mut(who))
+            else {
+                continue;
+            };
+            if failed.contains(&who) {
+                continue;
+            }
+            match (contender.turn)() {
+                Ok(sample) => taken.push(sample),
+                Err(error) if stop::is(&error) => return Err(error),
+                Err(error) => {
+                    progress.say(&format!("FAILED: {what}: {name}: {error:#}"));
+                    report.failed(what, name, &error);
+                    taken.clear();
+                    failed.insert(who);
+                }
             }
         }
     }
-    Ok(Samples(samples))
+    if failed.len() == count { bail!("{what}: everybody failed") } else { Ok(Samples(samples)) }
 }
 
 /// The middle of these numbers and how far they spread.
@@ -101,6 +118,34 @@ mod tests {
         assert_eq!(spread(&[3.0, 1.0, 2.0]).unwrap().median, 2.0);
     }
 
+    fn report() -> Report {
+        let row = crate::rows::Row { name: "t", what: "test", goal: "none", run: |_, _| Ok(()) };
+        Report::new(&row, crate::machine::Machine::look(), true)
+    }
+
+    #[test]
+    fn who_fails_has_no_numbers_and_the_others_go_on() {
+        let mut report = report();
+        let mut turns = 0;
+        let fails = Contender::new("fails", || {
+            turns += 1;
+            if turns == 2 { bail!("no answer") } else { Ok(Sample::from([("x", 1.0)])) }
+        });
+        let works = Contender::new("works", || Ok(Sample::from([("x", 2.0)])));
+        let taken = interleave(&Progress::new(), &mut report, "test", 4, vec![fails, works]).unwrap();
+        let series = taken.series("x");
+        assert_eq!(series.len(), 1);
+        assert_eq!((series[0].who.as_str(), series[0].values.len()), ("works", 4));
+        assert_eq!(turns, 2);
+        assert!(report.to_json().unwrap().contains("test: fails: no answer"));
+    }
+
+    #[test]
+    fn where_everybody_fails_nothing_was_measured() {
+        let fails = Contender::new("fails", || bail!("no answer"));
+        assert!(interleave(&Progress::new(), &mut report(), "test", 2, vec![fails]).is_err());
+    }
+
     #[test]
     fn each_round_begins_with_another() {
         let order = RefCell::new(String::new());
@@ -111,7 +156,8 @@ mod tests {
                 Ok(Sample::from([("x", 1.0)]))
             })
         };
-        let taken = interleave(&Progress::new(), "test", 3, vec![turn("a"), turn("b")]).unwrap();
+        let both = vec![turn("a"), turn("b")];
+        let taken = interleave(&Progress::new(), &mut report(), "test", 3, both).unwrap();
         assert_eq!(*order.borrow(), "abbaab");
         assert_eq!(taken.series("x").len(), 2);
         assert!(taken.series("y").is_empty());

@@ -40,8 +40,10 @@ fn read_wrk(text: &str) -> Result<Counted> {
     let after = |start: &str| text.lines().find_map(|line| line.trim().strip_prefix(start)).map(str::trim);
     let requests =
         text.lines().find_map(|line| line.trim().split_once(" requests in ")).context("no count")?.0;
+    let requests: f64 = requests.parse()?;
+    ensure!(requests > 0.0, "not one answer came");
     Ok(Counted {
-        requests: requests.parse()?,
+        requests,
         per_second: after("Requests/sec:").context("no rate")?.parse()?,
         p50_ms: milliseconds(after("50%").context("no median")?)?,
         p99_ms: milliseconds(after("99%").context("no p99")?)?,
@@ -128,6 +130,7 @@ mod tests {
     fn answers_that_failed_are_no_measurement() {
         assert!(read_wrk(&format!("{WRK}  Non-2xx or 3xx responses: 3\n")).is_err());
         assert!(read_wrk(&format!("{WRK}  Socket errors: connect 0, read 3, write 0, timeout 0\n")).is_err());
+        assert!(read_wrk(&WRK.replace("50123 requests", "0 requests")).is_err());
         assert!(read_wrk("").is_err());
         let failed =
             "finished in 1.00s, 100.00 req/s, 1MB/s\nrequests: 100 total, 100 done, 99 succeeded, 1 failed";

@@ -19,8 +19,13 @@ mod upstream;
 use anyhow::{Context as _, Result, bail};
 use bench::Bench;
 use clap::Parser;
+use report::Report;
 use rows::{ROWS, Row};
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Measures Allod beside its peers, in the same run, as ratios
 #[derive(Debug, Parser)]
@@ -65,14 +70,25 @@ fn start(flags: Flags) -> Result<()> {
     machine::raise_file_limit()?;
     let bench = Bench::new(flags.allod, flags.quick)?;
     std::fs::create_dir_all(&flags.out).with_context(|| format!("{} can't be made", flags.out.display()))?;
+    let mut failed = Vec::new();
     for row in rows {
-        let report = bench.measure(row)?;
-        let file = flags.out.join(format!("{}.json", row.name));
-        std::fs::write(&file, report.to_json()?)
-            .with_context(|| format!("{} can't be written", file.display()))?;
-        print(&report.to_markdown())?;
+        match bench.measure(row) {
+            Ok(report) => keep(&flags.out, row, &report)?,
+            Err(error) if stop::is(&error) => return Err(error),
+            Err(error) => {
+                bench.progress.say(&format!("{}: NOT MEASURED: {error:#}", row.name));
+                failed.push(row.name);
+            }
+        }
     }
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { bail!("not measured: {}", failed.join(", ")) }
+}
+
+fn keep(folder: &Path, row: &Row, report: &Report) -> Result<()> {
+    let file = folder.join(format!("{}.json", row.name));
+    std::fs::write(&file, report.to_json()?)
+        .with_context(|| format!("{} can't be written", file.display()))?;
+    print(&report.to_markdown())
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {

@@ -22,14 +22,16 @@ pub(crate) struct Certificate {
     pub(crate) key: PathBuf,
     /// Both in one file, as HAProxy wants it.
     pub(crate) both: PathBuf,
+    /// The folder with the first two and nothing else, as Allod wants it.
+    pub(crate) folder: PathBuf,
 }
 
 impl Certificate {
     /// A fresh self-signed one for `localhost`, P-256.
     pub(crate) fn make(bench: &Bench, openssl: &Peer) -> Result<Self> {
         let folder = bench.folder("certificate")?;
-        let (certificate, key, both) =
-            (folder.join("cert.pem"), folder.join("key.pem"), folder.join("both.pem"));
+        let both = bench.folder("certificate-and-key")?.join("both.pem");
+        let (certificate, key) = (folder.join("localhost.pem"), folder.join("localhost.key"));
         let mut making = command(&openssl.program);
         making.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
         making.args([
@@ -43,7 +45,7 @@ impl Certificate {
         making.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
         output("openssl", making)?;
         write(&both, &(std::fs::read_to_string(&certificate)? + &std::fs::read_to_string(&key)?))?;
-        Ok(Self { certificate, key, both })
+        Ok(Self { certificate, key, both, folder })
     }
 }
 
@@ -125,19 +127,14 @@ fn allod(setting: &Setting<'_>, peer: &Peer) -> Result<Proxy> {
     let (folder, port) = (setting.folder(OURS)?, free_port()?);
     let routes = folder.join("routes.json");
     write(&routes, &serde_json::to_string(&table(setting.upstream)?)?)?;
-    let certificates = folder.join("certificates");
-    if let Some(tls) = &setting.tls {
-        std::fs::create_dir_all(&certificates)?;
-        std::fs::copy(&tls.certificate, certificates.join("localhost.pem"))?;
-        // With its mode: a key that others may read is refused.
-        std::fs::copy(&tls.key, certificates.join("localhost.key"))?;
-    }
     setting.run(OURS, &peer.program, &folder, port, |command| {
         command.arg("proxy").arg("--routes").arg(&routes).arg("--control").arg(folder.join("control"));
         let address = format!("127.0.0.1:{port}");
         match &setting.tls {
             None => command.args(["--listen", &address]),
-            Some(_) => command.args(["--tls-listen", &address]).arg("--certificates").arg(&certificates),
+            Some(certificate) => {
+                command.args(["--tls-listen", &address]).arg("--certificates").arg(&certificate.folder)
+            }
         };
     })
 }

@@ -118,6 +118,7 @@ pub(crate) struct Report {
     machine: Machine,
     versions: BTreeMap<String, String>,
     absent: Vec<String>,
+    failed: Vec<String>,
     notes: Vec<String>,
     figures: Vec<Figure>,
 }
@@ -135,6 +136,7 @@ impl Report {
             machine,
             versions: BTreeMap::new(),
             absent: Vec::new(),
+            failed: Vec::new(),
             notes: Vec::new(),
             figures: Vec::new(),
         }
@@ -146,6 +148,12 @@ impl Report {
 
     pub(crate) fn absent(&mut self, name: &str) {
         self.absent.push(name.to_owned());
+    }
+
+    /// Somebody could not do what was to be measured.
+    pub(crate) fn failed(&mut self, what: &str, name: &str, error: &anyhow::Error) {
+        let line = format!("{what}: {name}: {error:#}");
+        self.failed.push(line.lines().next().unwrap_or_default().chars().take(300).collect());
     }
 
     /// What a reader of the figures has to know.

@@ -48,7 +48,7 @@ pub(crate) fn check() -> Result<()> {
 
 /// Whether this is what [`check`] fails with.
 pub(crate) fn is(error: &anyhow::Error) -> bool {
-    error.is::<Stopped>()
+    error.chain().any(|cause| cause.is::<Stopped>())
 }
 
 /// Waits, unless a stop is asked for.

@@ -47,7 +47,8 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         let median = median(&times)?;
         Ok(Sample::from([("status", median), ("can", median)]))
     });
-    let samples = interleave(&bench.progress, "f1: one command", bench.rounds(15), vec![ours, theirs])?;
+    let samples =
+        interleave(&bench.progress, report, "f1: one command", bench.rounds(15), vec![ours, theirs])?;
     for (metric, name) in [("status", "`server.status`"), ("can", "`keys.can`")] {
         let goal = Some(Goal::Ratio(20.0));
         report.add(Figure::compare(name, "ms", Better::Lower, &samples.series(metric), goal));

@@ -41,7 +41,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         let rate = rate(appends, || bare(&folder.join(format!("bare-{number}")), appends))?;
         Ok(Sample::from([("one", rate), ("eight", rate)]))
     });
-    let samples = interleave(&bench.progress, "f16: appends", bench.rounds(31), vec![ours, bare])?;
+    let samples = interleave(&bench.progress, report, "f16: appends", bench.rounds(31), vec![ours, bare])?;
     for (metric, name, goal) in [("one", "1 writer", 0.9), ("eight", "8 writers", 2.0)] {
         let series = samples.series(metric);
         report.add(Figure::compare(name, "lines/s", Better::Higher, &series, Some(Goal::Ratio(goal))));

@@ -46,8 +46,13 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         sample.insert("help", milliseconds(total / help));
         Ok(sample)
     };
-    let samples =
-        interleave(&bench.progress, "f17: starts", bench.rounds(11), vec![Contender::new(OURS, turn)])?;
+    let samples = interleave(
+        &bench.progress,
+        report,
+        "f17: starts",
+        bench.rounds(11),
+        vec![Contender::new(OURS, turn)],
+    )?;
     for program in ["executor", "agent", "proxy", "hub"] {
         let name = format!("`allod {program}`, start to first answer");
         report.add(Figure::compare(
@@ -67,7 +72,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
 /// Starts each program once, who is needed before who needs it.
 fn starts(bench: &Bench, round: u32) -> Result<Sample> {
     let folder = bench.folder(&format!("start-{round}"))?;
-    for name in ["s", "r", "k"] {
+    for name in ["s/agent", "r", "k"] {
         std::fs::create_dir_all(folder.join(name))?;
     }
     let key = folder.join("k/owner");

@@ -26,7 +26,8 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let count = bench.much(20, 5);
     let ours = Contender::new(OURS, || each(count, "allod", || server.allod(&["servers", "status"])));
     let theirs = Contender::new("ssh, cold", || each(count, "ssh", || sshd.command("cold", &["true"])));
-    let samples = interleave(&bench.progress, "f2: one process", bench.rounds(11), vec![ours, theirs])?;
+    let samples =
+        interleave(&bench.progress, report, "f2: one process", bench.rounds(11), vec![ours, theirs])?;
     let (time, cpu) = (samples.series("time"), samples.series("cpu"));
     report.add(Figure::compare("start to end", "ms", Better::Lower, &time, Some(Goal::Ratio(20.0))));
     report.add(Figure::compare("processor time", "ms", Better::Lower, &cpu, Some(Goal::AtMost(15.0))));

@@ -58,7 +58,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         ]))
     });
     let bare = Contender::new("bare ed25519", || bare(bench.much(20_000, 500)));
-    let samples = interleave(&bench.progress, "f3: commands", bench.rounds(9), vec![ours, bare])?;
+    let samples = interleave(&bench.progress, report, "f3: commands", bench.rounds(9), vec![ours, bare])?;
     let cpu = samples.series("cpu");
     report.add(Figure::compare(
         "processor time of the agent",

@@ -40,7 +40,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     for (path, _) in FILES {
         for connections in [1, 64, 256] {
             let what = format!("{} KiB, {connections} connections", path.trim_matches(['/', 'k']));
-            let samples = measure(bench, &load, &mut proxies, path, connections, &what)?;
+            let samples = measure(bench, report, &load, &mut proxies, path, connections, &what)?;
             add(report, &what, &samples);
         }
     }
@@ -49,6 +49,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
 
 fn measure(
     bench: &Bench,
+    report: &mut Report,
     load: &Peer,
     proxies: &mut [Proxy],
     path: &str,
@@ -74,7 +75,7 @@ fn measure(
     let turn = &turn;
     let contenders =
         proxies.iter_mut().map(|proxy| Contender::new(proxy.name, move || turn(proxy))).collect();
-    interleave(&bench.progress, &format!("f5: {what}"), bench.rounds(5), contenders)
+    interleave(&bench.progress, report, &format!("f5: {what}"), bench.rounds(5), contenders)
 }
 
 /// The figures of one setting.

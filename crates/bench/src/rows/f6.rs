@@ -80,7 +80,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
             .map(|candidate| Contender::new(candidate.name, move || turn(setting, candidate, load, one)))
             .collect();
         let samples =
-            interleave(&bench.progress, &format!("f6: {}", one.what()), bench.rounds(3), contenders)?;
+            interleave(&bench.progress, report, &format!("f6: {}", one.what()), bench.rounds(3), contenders)?;
         f5::add(report, &one.what(), &samples);
         let (memory, name) =
             (samples.series("connection"), format!("{}: memory of a connection", one.what()));

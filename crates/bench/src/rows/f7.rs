@@ -45,7 +45,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         let deploy = |_: &str| deploy(&server, &app);
         let sample = steps(&app, large, deploy)?;
         output("allod app remove", {
-            let mut remove = server.allod(&["--yes", "app", "remove", &app.name]);
+            let mut remove = server.allod(&["--yes", "app", "remove"]);
             remove.current_dir(&app.folder);
             remove
         })?;
@@ -64,7 +64,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
             app.remove(sample)
         }));
     }
-    let samples = interleave(&bench.progress, "f7: deploys", bench.rounds(5), contenders)?;
+    let samples = interleave(&bench.progress, report, "f7: deploys", bench.rounds(5), contenders)?;
     for (metric, name) in [
         ("first", "first"),
         ("nothing", "nothing changed"),
