@@ -202,7 +202,11 @@ async fn a_life(world: &World, values: &[String; 3], locked: &KeySigner, heard: 
     assert!(exported.stdout.contains(&values[2]) && exported.stdout.contains(&values[1]), "{exported:?}");
     let third = [Canary::new("the third value", values[2].as_bytes())];
     assert_eq!(found(&third, "what was exported", exported.stdout.as_bytes()).len(), 1);
+    behind_a_passphrase(world, locked, heard).await
+}
 
+/// Somebody whose key is locked, with a wrong passphrase and with the right one.
+async fn behind_a_passphrase(world: &World, locked: &KeySigner, heard: &mut Heard) -> PathBuf {
     let person = world.person("canary", locked);
     let file = person.home.join("key");
     std::fs::write(&file, LOCKED).unwrap();

@@ -151,11 +151,18 @@ pub(crate) fn limit_descriptors(pid: u32, soft: u64, hard: u64) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// An honest caller is answered, several times, each within what its program waits for an answer.
+/// An honest caller is answered, several times, each within what its program waits for an answer. On a machine that does
+/// much else besides, a person may have to ask again; three times in vain is shut out.
 pub(crate) async fn an_honest_caller_is_answered(world: &World, times: u32) {
     for time in 0..times {
         let begin = Instant::now();
-        world.allod(&["servers", "status"]).await.ok();
-        eprintln!("honest call {time} took {:?}", begin.elapsed());
+        let mut tries = 1;
+        let mut output = world.allod(&["keys", "list"]).await;
+        while output.code == 7 && tries < 3 {
+            tries += 1;
+            output = world.allod(&["keys", "list"]).await;
+        }
+        output.ok();
+        eprintln!("honest call {time} took {:?}, asked {tries} times", begin.elapsed());
     }
 }

@@ -238,7 +238,7 @@ fn flood_of(world: &World, key: &Arc<KeySigner>, count: usize, answered: &Arc<[A
             let mut answer = vec![0; 64 * 1024];
             loop {
                 let draft = Draft::new(&identity, &hello.epoch, KeysCan::default());
-                let request = bytes_of(draft, &*key);
+                let request = bytes_of(draft, &key);
                 if stream.write_all(&request).await.is_err() {
                     return;
                 }
