@@ -37,7 +37,7 @@ impl Life {
         let tolerance = u64::try_from(CLOCKS.as_millis()).unwrap();
         let is_allowed =
             |drain: &u64| *drain + tolerance >= self.began && drain + grace_ms <= ended + tolerance;
-        let newest = drains.iter().filter(|drain| **drain <= ended).next_back();
+        let newest = drains.iter().rfind(|drain| **drain <= ended);
         assert!(
             newest.is_some_and(is_allowed),
             "a {:?} from {} to {ended} was cut: the newest drain before its end began at {newest:?}",
