@@ -27,6 +27,8 @@ mod failures;
 mod floods;
 mod full_disk;
 mod guide;
+mod guide;
+mod isolation;
 mod isolation;
 mod liar;
 mod limits;

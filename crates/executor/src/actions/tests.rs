@@ -161,6 +161,7 @@ async fn what_the_agent_says_of_reads_never_looks_like_a_denial_or_a_change() {
     let call = bench.signed_by(&viewer, ("POST", "/rpc"), &add_a_key("b"), "b");
     assert_eq!(bench.code(&call).await, FaultCode::NotAllowed);
     let read = Observation::Read {
+        delegate: None,
         request: "\",\"entry\":\"denied".to_owned(),
         key: None,
         name: "denied".to_owned(),

@@ -128,6 +128,7 @@ async fn reads_on_a_full_disk_are_counted_and_eat_nothing_of_the_reserve() {
     disk.fill();
     let before = bench.executor.record().head().unwrap().head.seq;
     let read = allod_proto::executor::Observation::Read {
+        delegate: None,
         request: "r".to_owned(),
         key: None,
         name: "eve".to_owned(),
