@@ -27,8 +27,6 @@ mod failures;
 mod floods;
 mod full_disk;
 mod guide;
-mod guide;
-mod isolation;
 mod isolation;
 mod liar;
 mod limits;

@@ -1,10 +1,6 @@
 //! The proxy over real sockets on loopback, with small servers as instances.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "what fails in a helper fails its test"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what fails in a helper fails its test")]
 
 mod draining;
 mod files;
