@@ -24,7 +24,16 @@ pub(crate) fn spawn(agent: &Arc<Agent>, open: OpenOperation, resumed: bool) {
         }
         carry_out(&agent, &open, &running, resumed).await;
         agent.operations.end(&running);
+        sync_chunks(agent).await;
     });
+}
+
+/// Nobody waits for it: what serves was put together from the chunks and is on the disk already.
+async fn sync_chunks(agent: Arc<Agent>) {
+    let synced = tokio::task::spawn_blocking(move || agent.chunks.sync()).await;
+    if let Ok(Err(error)) = synced {
+        tracing::warn!(%error, "the chunks could not be synced; after a power cut they are read again");
+    }
 }
 
 async fn carry_out(agent: &Arc<Agent>, open: &OpenOperation, running: &Arc<Running>, resumed: bool) {

@@ -14,20 +14,29 @@ use tokio::sync::mpsc;
 
 const WAITING: usize = 4096;
 const SOURCES: usize = 1024;
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
+/// How long reads gather before they go to the executor together.
+const GATHER: Duration = Duration::from_millis(10);
 const EVERY: Duration = Duration::from_millis(200);
 const MINUTE: u64 = 60_000;
 
 /// The queue.
 pub(crate) struct Observations {
     queue: mpsc::Sender<Observation>,
-    waiting: tokio::sync::Mutex<mpsc::Receiver<Observation>>,
+    waiting: tokio::sync::Mutex<Waiting>,
     refusals: Mutex<HashMap<(u64, String, &'static str), u64>>,
+}
+
+/// What is not recorded yet. What was taken from the queue stays in `batch` until it is, whoever stops waiting.
+struct Waiting {
+    queue: mpsc::Receiver<Observation>,
+    batch: Vec<Observation>,
 }
 
 impl Observations {
     pub(crate) fn new() -> Self {
         let (queue, waiting) = mpsc::channel(WAITING);
+        let waiting = Waiting { queue: waiting, batch: Vec::new() };
         Self { queue, waiting: tokio::sync::Mutex::new(waiting), refusals: Mutex::default() }
     }
 
@@ -56,10 +65,14 @@ impl Observations {
     /// Sends what waits, for ever.
     pub(crate) async fn run(&self, link: &ExecutorLink, now: impl Fn() -> Timestamp) {
         let mut waiting = self.waiting.lock().await;
-        let mut batch = Vec::new();
+        let Waiting { queue, batch } = &mut *waiting;
         loop {
             if batch.len() < BATCH {
-                let _ = tokio::time::timeout(EVERY, waiting.recv_many(&mut batch, BATCH)).await;
+                let came = tokio::time::timeout(EVERY, queue.recv_many(batch, BATCH)).await;
+                if came.is_ok() {
+                    tokio::time::sleep(GATHER).await;
+                    take_waiting(queue, batch, BATCH);
+                }
                 batch.extend(self.past_minutes(now()));
             }
             if batch.is_empty() {
@@ -78,14 +91,12 @@ impl Observations {
 
     /// Sends what still waits, at the end of the program.
     pub(crate) async fn flush(&self, link: &ExecutorLink) {
-        let mut batch = Vec::new();
         let mut waiting = self.waiting.lock().await;
-        while let Ok(observation) = waiting.try_recv() {
-            batch.push(observation);
-        }
+        let Waiting { queue, batch } = &mut *waiting;
+        take_waiting(queue, batch, usize::MAX);
         batch.extend(self.past_minutes(Timestamp(u64::MAX)));
         if !batch.is_empty()
-            && let Err(fault) = link.ask(Action::Observe(batch)).await
+            && let Err(fault) = link.ask(Action::Observe(std::mem::take(batch))).await
         {
             tracing::error!(%fault, "the last reads could not be recorded");
         }
@@ -108,5 +119,77 @@ impl Observations {
                 })
             })
             .collect()
+    }
+}
+
+fn take_waiting(queue: &mut mpsc::Receiver<Observation>, batch: &mut Vec<Observation>, most: usize) {
+    while batch.len() < most
+        && let Ok(observation) = queue.try_recv()
+    {
+        batch.push(observation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use allod_proto::{Role, executor::Ask};
+    use tokio::{
+        io::{AsyncBufReadExt as _, BufReader},
+        net::UnixStream,
+    };
+
+    fn read(number: u64) -> Observation {
+        Observation::Read {
+            request: format!("request-{number:08}"),
+            key: None,
+            delegate: None,
+            name: "somebody".to_owned(),
+            role: Role::Viewer,
+            door: "rpc".to_owned(),
+            source: None,
+            command: "server.status".to_owned(),
+            app: None,
+            code: None,
+            took_ms: number,
+        }
+    }
+
+    fn queued(count: u64) -> Observations {
+        let observations = Observations::new();
+        (0..count).for_each(|number| drop(observations.reserve().unwrap().send(read(number))));
+        observations
+    }
+
+    async fn asked(executor: UnixStream) -> Vec<Observation> {
+        let mut line = String::new();
+        BufReader::new(executor).read_line(&mut line).await.unwrap();
+        match serde_json::from_str::<Ask>(&line).unwrap().action {
+            Action::Observe(observed) => observed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_from_the_queue_and_not_sent_is_sent_at_the_end() {
+        let observations = queued(3);
+        let (ours, executor) = UnixStream::pair().unwrap();
+        let link = ExecutorLink::new(ours);
+        // It is dropped as soon as it waits, with the three in its hand.
+        let run = observations.run(&link, || Timestamp(0));
+        assert!(tokio::time::timeout(Duration::ZERO, run).await.is_err());
+        let (observed, ()) = tokio::join!(asked(executor), observations.flush(&link));
+        assert_eq!(observed, [read(0), read(1), read(2)]);
+    }
+
+    #[tokio::test]
+    async fn reads_that_come_together_go_to_the_executor_together() {
+        let observations = queued(20);
+        let (ours, executor) = UnixStream::pair().unwrap();
+        let link = ExecutorLink::new(ours);
+        tokio::select! {
+            observed = asked(executor) => assert_eq!(observed.len(), 20),
+            () = observations.run(&link, || Timestamp(0)) => {}
+        }
     }
 }

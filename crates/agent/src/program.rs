@@ -146,6 +146,7 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
     let attached = attach(&link).await?;
     let folder = settings.state.join("agent");
     let identity = identity(&folder, attached.identity_key.as_ref())?;
+    let chunks = Chunks::open(&folder, &boot_id()).map_err(|error| error.to_string())?;
     Ok(Arc::new(Agent {
         clock,
         started_at: clock.now(),
@@ -154,7 +155,7 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
         observations: Observations::new(),
         operations: Operations::load(&folder, &attached.open)?,
         routes: RouteTables::load(&settings.routes, &settings.proxy_control)?,
-        chunks: Chunks::new(&folder),
+        chunks,
         ports: Ports::starting_at(std::process::id().wrapping_mul(97)),
         keeper: Keeper::default(),
         rotated: watch::Sender::new(false),
@@ -164,6 +165,11 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
         link,
         attached,
     }))
+}
+
+/// Which life of the machine this is; empty where the system does not say.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 async fn connect_executor(settings: &Settings) -> Result<UnixStream, String> {

@@ -17,7 +17,10 @@ use tokio::time::Instant;
 
 /// The longest one try may take.
 pub const TRY: Duration = Duration::from_secs(5);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Most programs listen some hundredths of a second after their start; the pauses double from here.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The least time for a try, however late it begins.
+const SHORTEST_TRY: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What one round showed.
@@ -75,7 +78,7 @@ impl Waiting {
     /// How long one try that begins `elapsed` after the start may take.
     #[must_use]
     pub fn try_for(&self, elapsed: Duration) -> Duration {
-        TRY.min(self.timeout.saturating_sub(elapsed)).max(FIRST_PAUSE)
+        TRY.min(self.timeout.saturating_sub(elapsed)).max(SHORTEST_TRY)
     }
 }
 

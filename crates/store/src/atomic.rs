@@ -36,6 +36,27 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreErr
     sync_folder(folder_of(path)).map_err(|error| at_folder_step(path, error))
 }
 
+/// As [`write_atomic`] for other programs, but not for a power cut: nothing is synced, and afterwards anything may stand
+/// under the name. For what is checked again before it is believed.
+///
+/// # Errors
+/// [`StoreError::Io`] with the step that failed.
+pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    let (temporary, mut file) = create_temporary(path)?;
+    let written = file
+        .write_all(bytes)
+        .map_err(|error| StoreError::io(path, Step::Write, error))
+        .and_then(|()| set_mode(&file, mode).map_err(|error| StoreError::io(path, Step::SetMode, error)))
+        .and_then(|()| {
+            std::fs::rename(&temporary, path).map_err(|error| StoreError::io(path, Step::Rename, error))
+        });
+    if written.is_err() {
+        // The first error is the one to tell; what is left behind is swept at the next start.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
 fn fill(path: &Path, mut file: &File, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
     file.write_all(bytes).map_err(|error| StoreError::io(path, Step::Write, error))?;
     set_mode(file, mode).map_err(|error| StoreError::io(path, Step::SetMode, error))?;
@@ -71,6 +92,15 @@ fn temporary_name(name: &OsStr, process: u32, count: u64) -> OsString {
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?.into())
+}
+
+/// Writes everything of the file system that holds `folder` to its disk: of many files cheaper than one by one.
+///
+/// # Errors
+/// [`StoreError::Io`] when the folder can't be opened, or the disk refuses.
+pub fn sync_file_system(folder: &Path) -> Result<(), StoreError> {
+    let open = File::open(folder).map_err(|error| StoreError::io(folder, Step::Open, error))?;
+    rustix::fs::syncfs(&open).map_err(|error| StoreError::io(folder, Step::Sync, error))
 }
 
 /// Removes the temporary files that a crash left in `folder`, and says how many. Only for the folder's one owner

@@ -8,7 +8,10 @@ pub mod lock;
 pub mod reserve;
 pub mod space;
 
-pub use atomic::{create_folder, remove_file, sweep_temporaries, sync_folder, write_atomic};
+pub use atomic::{
+    create_folder, remove_file, sweep_temporaries, sync_file_system, sync_folder, write_atomic,
+    write_unsynced,
+};
 pub use beneath::{open_beneath, read_beneath};
 pub use error::{Step, StoreError};
 pub use format::{Format, load, save};

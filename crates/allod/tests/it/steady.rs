@@ -4,7 +4,7 @@
 use crate::{
     app::App,
     load::Load,
-    processes::eventually,
+    processes::{eventually, signal},
     streams::{Kind, Streams},
     world::World,
 };
@@ -14,6 +14,7 @@ use allod_proto::{
     operation::{Happening, Step},
 };
 use allod_rpc::client::{Client, Forgetful};
+use rustix::process::Signal;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -29,10 +30,11 @@ struct Counts {
     scalings: u32,
     rollbacks: u32,
     agents: u32,
+    proxies: u32,
 }
 
-const SHORT: Counts = Counts { deploys: 3, scalings: 2, rollbacks: 1, agents: 1 };
-const LONG: Counts = Counts { deploys: 50, scalings: 20, rollbacks: 10, agents: 5 };
+const SHORT: Counts = Counts { deploys: 3, scalings: 2, rollbacks: 1, agents: 1, proxies: 1 };
+const LONG: Counts = Counts { deploys: 50, scalings: 20, rollbacks: 10, agents: 5, proxies: 5 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_and_no_stream_is_cut_over_deploys_scalings_rollbacks_and_restarts() {
@@ -58,12 +60,13 @@ async fn no_request_fails_and_no_stream_is_cut_over_deploys_scalings_rollbacks_a
         }
     }
     eprintln!(
-        "steady: {} deploys, {} scalings, {} rollbacks, {} agents killed in {:.0} s: {} requests, {} failed, \
-         {lived} streams lived, {} drains",
+        "steady: {} deploys, {} scalings, {} rollbacks, {} agents killed, {} proxies replaced in {:.0} s: \
+         {} requests, {} failed, {lived} streams lived, {} drains",
         counts.deploys,
         counts.scalings,
         counts.rollbacks,
         counts.agents,
+        counts.proxies,
         took.as_secs_f64(),
         report.requests,
         report.failed.len(),
@@ -76,7 +79,8 @@ async fn no_request_fails_and_no_stream_is_cut_over_deploys_scalings_rollbacks_a
 
 /// The kinds of change take turns, so that each meets the others' traces.
 async fn everything(world: &World, app: &App, counts: &Counts) {
-    let most = counts.deploys.max(counts.scalings).max(counts.rollbacks).max(counts.agents);
+    let most =
+        counts.deploys.max(counts.scalings).max(counts.rollbacks).max(counts.agents).max(counts.proxies);
     for turn in 0..most {
         if turn < counts.deploys {
             app.deploy(world, &format!("v{}", turn + 1)).await.ok();
@@ -94,6 +98,11 @@ async fn everything(world: &World, app: &App, counts: &Counts) {
                 (world.allod(&["servers", "status"]).await.code == 0).then_some(())
             })
             .await;
+        }
+        if turn < counts.proxies {
+            let pid = world.pid("proxy");
+            signal(world.up_pid(), Signal::HUP);
+            world.is_back("proxy", pid).await;
         }
     }
 }

@@ -21,7 +21,7 @@ fn the_time_is_up_only_after_a_try_at_its_end() {
             }
         }
     }
-    assert_eq!(pauses, [100, 200, 400, 800, 1000, 500]);
+    assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1000, 740]);
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn one_try_never_takes_longer_than_what_is_left() {
     let waiting = Waiting::new(Duration::from_secs(8));
     assert_eq!(waiting.try_for(Duration::ZERO), TRY);
     assert_eq!(waiting.try_for(Duration::from_secs(6)), Duration::from_secs(2));
-    assert_eq!(waiting.try_for(Duration::from_secs(9)), FIRST_PAUSE);
+    assert_eq!(waiting.try_for(Duration::from_secs(9)), SHORTEST_TRY);
 }
 
 #[test]

@@ -172,7 +172,6 @@ async fn what_the_agent_says_of_reads_never_looks_like_a_denial_or_a_change() {
         app: None,
         code: Some(FaultCode::NotAllowed),
         took_ms: 0,
-        delegate: None,
     };
     carry_out(&bench.executor, Action::Observe(vec![read])).await.unwrap();
     bench.executor.record().flush().unwrap();

@@ -139,7 +139,6 @@ async fn reads_on_a_full_disk_are_counted_and_eat_nothing_of_the_reserve() {
         app: None,
         code: None,
         took_ms: 0,
-        delegate: None,
     };
     for _ in 0..100 {
         bench.executor.observe(&vec![read.clone(); 512]).unwrap();
