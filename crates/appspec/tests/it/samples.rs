@@ -21,6 +21,7 @@ samples!(
     empty,
     env_slips,
     health_ways,
+    hooks,
     key_twice,
     many_at_once,
     measures,

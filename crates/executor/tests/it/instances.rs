@@ -84,7 +84,13 @@ async fn whoever_stops_everything_waits_for_what_is_being_started_and_lets_nothi
     place.script("run", FOREVER);
     let release = place.release(&[SH, "./run"]);
     let starting = start_with(&instances, &release, OpenSecrets::new());
-    let (started, ()) = tokio::join!(starting, instances.stop_all());
+    let stopping = async {
+        while instances.all().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        instances.stop_all().await;
+    };
+    let (started, ()) = tokio::join!(starting, stopping);
     let started = started.unwrap();
     let ended = instances.get(&started.id).unwrap();
     assert_eq!(ended.exit.as_deref(), Some("signal 15"), "it was told, not found and killed: {ended:?}");

@@ -55,6 +55,19 @@ fn kill(supervisor: &Supervisor<Scripts>, program: Program) {
     part.signal(Signal::KILL);
 }
 
+fn pid(supervisor: &Supervisor<Scripts>, program: Program) -> u32 {
+    supervisor.running().into_iter().find(|(running, _)| *running == program).unwrap().1
+}
+
+/// Whether this process has come as far as to catch or ignore it: `SigCgt` and `SigIgn` in proc(5).
+fn hears(pid: u32, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let sets =
+        status.lines().filter_map(|line| line.strip_prefix("SigCgt:").or(line.strip_prefix("SigIgn:")));
+    let bit = 1_u64 << (signal.as_raw() - 1);
+    sets.map(|set| u64::from_str_radix(set.trim(), 16).unwrap()).any(|set| set & bit != 0)
+}
+
 const SLEEP: &str = "exec sleep 1000";
 
 #[tokio::test]
@@ -99,7 +112,8 @@ async fn an_agent_that_ignores_the_wish_to_end_is_killed_when_its_executor_died(
         _ => SLEEP,
     });
     supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let agent = pid(&supervisor, Program::Agent);
+    supervisor.run_until(until(|| hears(agent, Signal::TERM))).await;
     kill(&supervisor, Program::Executor);
     supervisor.run_until(until(|| count(&starts, Program::Agent) == 2)).await;
 }
@@ -123,7 +137,8 @@ async fn a_second_interrupt_kills_what_does_not_end() {
         _ => SLEEP,
     });
     supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let executor = pid(&supervisor, Program::Executor);
+    supervisor.run_until(until(|| hears(executor, Signal::TERM))).await;
     let (raise, interrupts) = Interrupts::by_hand();
     raise.send_replace(2);
     supervisor.stop(&interrupts).await;
@@ -169,9 +184,9 @@ async fn a_successor_that_is_ready_takes_the_place_and_the_old_one_retires() {
     let (wish, wishes) = mpsc::unbounded_channel();
     supervisor.replace_proxy_at(wishes, Box::new(|_| Box::pin(async { Ok(()) })));
     supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
+    let (before, proxy) = (supervisor.running(), pid(&supervisor, Program::Proxy));
     // Its script must have come as far as to hear the signal.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let before = supervisor.running();
+    supervisor.run_until(until(|| hears(proxy, Signal::QUIT))).await;
     wish.send(()).unwrap();
     let retired = |event: &Event| matches!(event, Event::Retired { program: Program::Proxy, .. });
     supervisor.run_until(until(|| events.borrow().iter().any(retired))).await;
