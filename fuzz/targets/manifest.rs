@@ -1,7 +1,7 @@
 //! The manifest of a release, as the executor gets it from a stranger.
 #![no_main]
 
-use allod_proto::{manifest::{EntryKind, Manifest}};
+use allod_proto::manifest::{EntryKind, Manifest};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

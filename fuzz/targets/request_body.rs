@@ -7,7 +7,11 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(request) = Request::parse(bytes) {
         let _ = request.command.recorded_params();
-        assert_eq!(Request::parse(&request.to_body()).as_ref(), Ok(&request), "a request that does not say itself");
+        assert_eq!(
+            Request::parse(&request.to_body()).as_ref(),
+            Ok(&request),
+            "a request that does not say itself"
+        );
     }
     // What a client reads of a server it does not believe yet.
     let _ = serde_json::from_slice::<ReplyBody>(bytes);

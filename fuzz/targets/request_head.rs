@@ -1,14 +1,17 @@
-//! The head of a signed request, as `name: value` lines. What parses must say itself again, and nothing that a fuzzer
+//! The head of a signed request, as `name: value` lines, or one delegation. What parses must say itself again, and nothing that a fuzzer
 //! makes may be taken for signed.
 #![no_main]
 
 use allod_proto::Timestamp;
-use allod_signing::{EnrolledKeys, RequestHead, Revoked, Route, Trust, verify};
+use allod_signing::{Delegation, EnrolledKeys, RequestHead, Revoked, Route, Trust, verify};
 use libfuzzer_sys::fuzz_target;
 
 const ENROLLED: &str = include_str!("../keys/enrolled");
 
 fuzz_target!(|text: &str| {
+    if let Ok(delegation) = Delegation::parse(text.trim_end()) {
+        assert_eq!(delegation.to_header(), text.trim_end(), "a second form of the same delegation");
+    }
     let pairs: Vec<(String, String)> = text
         .lines()
         .filter_map(|line| line.split_once(": "))
