@@ -35,7 +35,10 @@ impl Bench {
         let folder = tempfile::Builder::new().prefix("allod-bench-").tempdir()?;
         // Programs with users of their own, such as nginx's workers, pass through.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-        let allod = Peer { program, version: version.unwrap_or_default() };
+        // They also run what is measured, which may lie where they can't go.
+        let copy = folder.path().join("allod");
+        std::fs::copy(&program, &copy).with_context(|| format!("{} can't be copied", program.display()))?;
+        let allod = Peer { program: copy, version: version.unwrap_or_default() };
         Ok(Self { allod, quick, progress, folder })
     }
 
