@@ -164,3 +164,13 @@ proptest! {
         prop_assert_eq!(head, Head { seq, hash: Digest::of(&bytes) });
     }
 }
+
+#[test]
+fn a_number_that_a_careless_reader_changes_stays_as_it_is() {
+    let text = format!(
+        "{{\"prev\":\"{}\",\"seq\":7,\"at\":1,\"boot\":1,\"entry\":\"outcome\",\"intent\":6,\"result\":\"ok\",\
+         \"reply\":{{\"x\":7.777777777777778e+40}},\"took_ms\":1}}\n",
+        Digest::ZERO
+    );
+    assert_eq!(String::from_utf8(Line::parse(&text).unwrap().to_bytes().unwrap()).unwrap(), text);
+}
