@@ -22,6 +22,13 @@ struct Case {
     cells: Vec<&'static str>,
 }
 
+impl Case {
+    /// Whether its head may reach the instance after the client has its answer, and be counted for the next case.
+    fn may_linger(&self) -> bool {
+        self.expected == "broken"
+    }
+}
+
 fn cases(text: &'static str) -> Vec<Case> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let case = |(at, line): (usize, &'static str)| {
@@ -126,7 +133,7 @@ fn answered(text: &str) -> Answered {
 
 #[tokio::test]
 async fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
-    let (mut watched, proxy) = begin().await;
+    let (mut watched, mut proxy) = begin().await;
     let cases = cases(include_str!("smuggling/http1.tsv"));
     assert!(cases.len() > 120, "only {} cases", cases.len());
     let mut wrong = Vec::new();
@@ -138,6 +145,9 @@ async fn what_could_be_read_in_two_ways_is_refused_and_the_connection_closed() {
         let answered = if has_ended { answered(&text) } else { Answered::Otherwise };
         let judged = judge(&case, answered, watched.new_connections(), &watched.new_requests());
         wrong.extend(judged.err().map(|judged| format!("{judged} {text:?} ended: {has_ended}")));
+        if case.may_linger() {
+            (watched, proxy) = begin().await;
+        }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -151,7 +161,7 @@ async fn read_for(stream: &mut TcpStream, long: Duration) -> (String, bool) {
 
 #[tokio::test]
 async fn nothing_that_http_2_can_say_becomes_two_requests_behind() {
-    let (mut watched, proxy) = begin().await;
+    let (mut watched, mut proxy) = begin().await;
     let cases = cases(include_str!("smuggling/http2.tsv"));
     assert!(cases.len() > 60, "only {} cases", cases.len());
     let mut wrong = Vec::new();
@@ -168,6 +178,9 @@ async fn nothing_that_http_2_can_say_becomes_two_requests_behind() {
         };
         let judged = judge(&case, answered, watched.new_connections(), &watched.new_requests());
         wrong.extend(judged.err().map(|judged| format!("{judged} {answer:?}")));
+        if case.may_linger() {
+            (watched, proxy) = begin().await;
+        }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
