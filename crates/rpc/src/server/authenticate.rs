@@ -1,7 +1,9 @@
 //! From a request's head to the proof of who sent it, before a byte of the body is read.
 
-use crate::server::Service;
-use allod_proto::{Fault, FaultCode, Nonce};
+use crate::server::{Incoming, Presented, Service};
+use allod_proto::{
+    DELEGATION_VERSION, Digest, Fault, FaultCode, Nonce, Request, command::Kind, executor::SignedCall,
+};
 use allod_signing::{HeadError, ReplayError, RequestHead, Route, Trust, Verified, verify};
 use std::{net::IpAddr, sync::Arc};
 
@@ -12,6 +14,47 @@ pub struct Authenticated {
     pub verified: Arc<Verified>,
     /// The head as it came.
     pub head: RequestHead,
+}
+
+impl Authenticated {
+    /// # Errors
+    /// `Refused` when this is not the body that was signed.
+    pub(super) fn check_body(&self, bytes: &[u8]) -> Result<(), Fault> {
+        if Digest::of(bytes) == self.head.body {
+            return Ok(());
+        }
+        Err(Fault::new(FaultCode::Refused, "the body is not the one that was signed"))
+    }
+
+    /// The request in a body that [`Authenticated::check_body`] let pass. A change has with it what its caller signed;
+    /// nothing else is verified again.
+    ///
+    /// # Errors
+    /// `Malformed`, `Version`.
+    pub(super) fn incoming(
+        self,
+        (method, path): (&str, &str),
+        body: &[u8],
+        source: Option<IpAddr>,
+        door: &'static str,
+    ) -> Result<Incoming, Fault> {
+        let request = Request::parse(body)?;
+        // A delegation is nothing that an earlier version speaks of.
+        if self.verified.delegate().is_some() {
+            request.require_version(DELEGATION_VERSION)?;
+        }
+        let headers =
+            || self.head.headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let call = (request.command.name().kind() == Kind::Change).then(|| SignedCall {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            headers: headers(),
+            body: String::from_utf8_lossy(body).into_owned(),
+            source,
+            door: door.to_owned(),
+        });
+        Ok(Incoming { presented: Presented::Signed(self.verified), request, call, source, door })
+    }
 }
 
 /// A head that is not believed.

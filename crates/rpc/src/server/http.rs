@@ -1,7 +1,7 @@
 //! `POST /rpc` and `PUT /chunks/…`: the life of one HTTP request.
 
 use crate::server::{
-    Answer, Authenticated, Chunk, Incoming, Presented, Rejected, Service, authenticate,
+    Answer, Authenticated, Chunk, Rejected, Service, authenticate,
     body::{self, SMALL},
     listener::Shared,
     reply::{Held, ReplyBytes, holding, length, opening, reply},
@@ -9,9 +9,8 @@ use crate::server::{
     stream::{self, still_enrolled},
 };
 use allod_proto::{
-    AppRef, Command, DELEGATION_VERSION, Digest, Fault, FaultCode, Fingerprint, Nonce, Request,
+    AppRef, Command, Digest, Fault, FaultCode, Fingerprint, Nonce, Request,
     command::{Kind, ReplyBody},
-    executor::SignedCall,
     headers, limits,
     messages::app::AppChunk,
 };
@@ -91,18 +90,18 @@ async fn answer<S: Service>(
     peer: IpAddr,
     seat: &Arc<Seat>,
 ) -> Result<Response<ReplyBytes>, Rejected> {
-    let signed = parts.headers.contains_key(headers::SIGNATURE);
-    if !signed && !shared.may_ask_unsigned(peer).await {
+    let is_signed = parts.headers.contains_key(headers::SIGNATURE);
+    if !is_signed && !shared.may_ask_unsigned(peer).await {
         let fault = Fault::new(FaultCode::TooMany, "too many unsigned requests from your address");
         let fault = fault.hint("wait a moment");
         return Err(Rejected { fault: Box::new(fault), reason: "too many unsigned requests", nonce: None });
     }
     let path = path_and_query(parts);
     match (&parts.method, path) {
-        (&Method::POST, headers::RPC_PATH) if signed => rpc(shared, parts, body, peer, seat).await,
+        (&Method::POST, headers::RPC_PATH) if is_signed => signed(shared, parts, body, peer, seat).await,
         (&Method::POST, headers::RPC_PATH) => probe(shared, body).await,
         (&Method::PUT, _) if path.starts_with(headers::CHUNKS_PATH) => {
-            chunk(shared, parts, body, peer, seat).await
+            signed(shared, parts, body, peer, seat).await
         }
         _ => {
             let fault = Fault::new(FaultCode::NotFound, "there is no such route: POST /rpc or PUT /chunks/…");
@@ -147,7 +146,8 @@ fn of<S: Service>(service: &S, nonce: &Nonce, outcome: Result<Value, Fault>) -> 
     reply(service, Some(nonce), &ReplyBody::of(None, outcome))
 }
 
-async fn rpc<S: Service>(
+/// What somebody sent who proves who they are by the head alone.
+async fn signed<S: Service>(
     shared: &Shared<S>,
     parts: &Parts,
     body: Body,
@@ -162,6 +162,10 @@ async fn rpc<S: Service>(
         Ok(held) => held,
         Err(fault) => return Ok(of(service, &nonce, Err(fault))),
     };
+    if parts.method == Method::PUT {
+        let outcome = chunk(shared, parts.uri.path(), authenticated, body, peer).await;
+        return Ok(holding(of(service, &nonce, outcome), held));
+    }
     let answered = match body::read_large(shared, &key, body, limits::BODY, shared.limits.body).await {
         Ok(body) => call(shared, route, authenticated, &body.bytes, peer).await,
         Err(fault) => of(service, &nonce, Err(fault)),
@@ -178,25 +182,16 @@ async fn call<S: Service>(
     peer: IpAddr,
 ) -> Response<ReplyBytes> {
     let service = &*shared.service;
-    let nonce = authenticated.head.nonce.clone();
-    let checked =
-        check_body(&authenticated, bytes).and_then(|()| still_enrolled(service, &authenticated.verified));
-    let request = match checked.and_then(|()| parse(bytes, &authenticated)) {
-        Ok(request) => request,
+    let (nonce, verified) = (authenticated.head.nonce.clone(), Arc::clone(&authenticated.verified));
+    let incoming = authenticated
+        .check_body(bytes)
+        .and_then(|()| still_enrolled(service, &verified))
+        .and_then(|()| authenticated.incoming(route, bytes, Some(peer), "rpc"));
+    let incoming = match incoming {
+        Ok(incoming) => incoming,
         Err(fault) => return of(service, &nonce, Err(fault)),
     };
-    let headers = authenticated.head.headers();
-    let call = SignedCall {
-        method: route.0.to_owned(),
-        path: route.1.to_owned(),
-        headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        body: String::from_utf8_lossy(bytes).into_owned(),
-        source: Some(peer),
-        door: "rpc".to_owned(),
-    };
-    let (id, v, verified) = (request.id.clone(), request.v, Arc::clone(&authenticated.verified));
-    let presented = Presented::Signed(authenticated.verified);
-    let incoming = Incoming { presented, request, call: Some(call), source: Some(peer), door: "rpc" };
+    let (id, v) = (incoming.request.id.clone(), incoming.request.v);
     let answered = |outcome| reply(service, Some(&nonce), &ReplyBody::of(Some(id), outcome).in_version(v));
     match service.call(incoming).await {
         Answer::Reply(value) => answered(Ok(value)),
@@ -225,35 +220,25 @@ async fn probe<S: Service>(shared: &Shared<S>, body: Body) -> Result<Response<Re
 
 async fn chunk<S: Service>(
     shared: &Shared<S>,
-    parts: &Parts,
+    path: &str,
+    authenticated: Authenticated,
     body: Body,
     peer: IpAddr,
-    seat: &Arc<Seat>,
-) -> Result<Response<ReplyBytes>, Rejected> {
+) -> Result<Value, Fault> {
     let service = &*shared.service;
-    let route = (parts.method.as_str(), path_and_query(parts));
-    let authenticated = authenticate(service, route, |name| single(&parts.headers, name), Some(peer))?;
-    let (key, nonce) = (authenticated.verified.fingerprint().clone(), authenticated.head.nonce.clone());
-    let held = match enter(shared, &key, seat).await {
-        Ok(held) => held,
-        Err(fault) => return Ok(of(service, &nonce, Err(fault))),
-    };
-    let outcome = async {
-        let (app, digest) = chunk_path(parts.uri.path())?;
-        if authenticated.head.body != digest {
-            let message = "the path names another chunk than the one that is signed";
-            return Err(Fault::new(FaultCode::Invalid, message));
-        }
-        // Who may not send it holds no place while sending it.
-        service.may(&authenticated.verified, &chunk_command(&app, &digest))?;
-        let body = body::read_large(shared, &key, body, limits::CHUNK, shared.limits.chunk).await?;
-        check_body(&authenticated, &body.bytes)?;
-        still_enrolled(service, &authenticated.verified)?;
-        let (verified, bytes) = (authenticated.verified, body.bytes.clone());
-        service.chunk(Chunk { verified, app, digest, bytes, source: Some(peer) }).await
+    let (app, digest) = chunk_path(path)?;
+    if authenticated.head.body != digest {
+        let message = "the path names another chunk than the one that is signed";
+        return Err(Fault::new(FaultCode::Invalid, message));
     }
-    .await;
-    Ok(holding(of(service, &nonce, outcome), held))
+    // Who may not send it holds no place while sending it.
+    service.may(&authenticated.verified, &chunk_command(&app, &digest))?;
+    let key = authenticated.verified.fingerprint();
+    let body = body::read_large(shared, key, body, limits::CHUNK, shared.limits.chunk).await?;
+    authenticated.check_body(&body.bytes)?;
+    still_enrolled(service, &authenticated.verified)?;
+    let (verified, bytes) = (authenticated.verified, body.bytes.clone());
+    service.chunk(Chunk { verified, app, digest, bytes, source: Some(peer) }).await
 }
 
 /// `/chunks/<app>/<env>/<sha256>`
@@ -272,22 +257,6 @@ fn chunk_path(path: &str) -> Result<(AppRef, Digest), Fault> {
     let digest =
         digest.parse().map_err(|_| malformed("the chunk's name is not a SHA-256 digest".to_owned()))?;
     Ok((app, digest))
-}
-
-/// The request in a body. What is signed under a delegation is of the version that brought these.
-pub(super) fn parse(bytes: &[u8], authenticated: &Authenticated) -> Result<Request, Fault> {
-    let request = Request::parse(bytes)?;
-    if authenticated.verified.delegate().is_some() {
-        request.require_version(DELEGATION_VERSION)?;
-    }
-    Ok(request)
-}
-
-fn check_body(authenticated: &Authenticated, bytes: &[u8]) -> Result<(), Fault> {
-    if Digest::of(bytes) == authenticated.head.body {
-        return Ok(());
-    }
-    Err(Fault::new(FaultCode::Refused, "the body is not the one that was signed"))
 }
 
 /// The one value of a header; a header that is given twice counts as absent, so that nobody can choose which is read.

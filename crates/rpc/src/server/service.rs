@@ -41,7 +41,7 @@ pub struct Incoming {
     pub presented: Presented,
     /// What.
     pub request: Request,
-    /// The signed request as it came, for the executor to verify again.
+    /// A change that was signed, as it came, for the executor to verify again.
     pub call: Option<SignedCall>,
     /// Where from.
     pub source: Option<IpAddr>,

@@ -3,13 +3,11 @@
 
 use crate::server::{
     Answer, Incoming, PeerCredentials, Presented, Rejected, Service, authenticate,
-    http::parse,
     stream::{TICK, still_enrolled},
 };
 use allod_proto::{
-    CommandId, Digest, Fault, FaultCode, OLDEST_VERSION, Request,
+    CommandId, Fault, FaultCode, OLDEST_VERSION, Request,
     command::{Kind, ReplyBody, StreamItem},
-    executor::SignedCall,
     headers, limits,
 };
 use allod_signing::Verified;
@@ -144,13 +142,13 @@ async fn answer<S: Service>(
         Err(fault) => (None, None, Answer::Fault(fault)),
         Ok(incoming) => {
             let asked = Some((incoming.request.id.clone(), incoming.request.v));
-            if incoming.call.is_none() && incoming.request.command.name().kind() == Kind::Probe {
-                return (asked, None, service.probe(&incoming.request.command).into());
-            }
             let caller = match &incoming.presented {
                 Presented::Signed(verified) => Some(Arc::clone(verified)),
                 Presented::Local(_) => None,
             };
+            if caller.is_none() && incoming.request.command.name().kind() == Kind::Probe {
+                return (asked, None, service.probe(&incoming.request.command).into());
+            }
             (asked, caller, service.call(incoming).await)
         }
     }
@@ -164,23 +162,6 @@ fn signed_request<S: Service>(service: &S, line: &SignedLine) -> Result<Incoming
     let route = ("POST", headers::RPC_PATH);
     let header = |name: &str| line.signed.get(name).map(String::as_str);
     let authenticated = authenticate(service, route, header, None).map_err(refuse)?;
-    if Digest::of(&line.body) != authenticated.head.body {
-        return Err(Fault::new(FaultCode::Refused, "the body is not the one that was signed"));
-    }
-    let request = parse(line.body.as_bytes(), &authenticated)?;
-    let call = SignedCall {
-        method: route.0.to_owned(),
-        path: route.1.to_owned(),
-        headers: line.signed.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-        body: line.body.clone(),
-        source: None,
-        door: "socket".to_owned(),
-    };
-    Ok(Incoming {
-        presented: Presented::Signed(authenticated.verified),
-        request,
-        call: Some(call),
-        source: None,
-        door: "socket",
-    })
+    authenticated.check_body(line.body.as_bytes())?;
+    authenticated.incoming(route, line.body.as_bytes(), None, "socket")
 }
