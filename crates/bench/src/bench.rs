@@ -36,7 +36,8 @@ impl Bench {
         // Programs with users of their own, such as nginx's workers, pass through.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         // They also run what is measured, which may lie where they can't go.
-        let copy = folder.path().join("allod");
+        std::fs::create_dir(folder.path().join("measured"))?;
+        let copy = folder.path().join("measured/allod");
         std::fs::copy(&program, &copy).with_context(|| format!("{} can't be copied", program.display()))?;
         let allod = Peer { program: copy, version: version.unwrap_or_default() };
         Ok(Self { allod, quick, progress, folder })
