@@ -173,7 +173,7 @@ fn clamp(secret: &mut [u8; 32]) {
     *last = (*last & 127) | 64;
 }
 
-fn from_hex(digits: &str) -> Option<[u8; 32]> {
+pub(crate) fn from_hex(digits: &str) -> Option<[u8; 32]> {
     let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     let mut bytes = [0; 32];
     if pairs.len() != bytes.len() || !rest.is_empty() {

@@ -13,6 +13,7 @@ pub mod noise;
 pub mod prefix;
 mod salsa;
 pub mod stun;
+pub mod token;
 
 pub use key::{
     ChallengeKey, DiscoKey, DiscoPrivate, KeyError, MachineKey, MachinePrivate, NodeKey, NodePrivate,

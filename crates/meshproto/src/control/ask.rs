@@ -1,7 +1,7 @@
 //! Small questions: the coordinator's key, and its pings.
 
 use super::go;
-use crate::key::MachineKey;
+use crate::{key::MachineKey, token::SignedNoiseKey};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -15,6 +15,9 @@ pub struct KeyReply {
     /// The coordinator's Noise key. A node that has it pinned does not ask.
     #[serde(rename = "publicKey")]
     pub public_key: MachineKey,
+    /// Of a coordinator of ours: its Noise keys, each with the root key's word for it. Stock clients read over it.
+    #[serde(rename = "allodKeys", skip_serializing_if = "Vec::is_empty")]
+    pub allod_keys: Vec<SignedNoiseKey>,
 }
 
 /// The coordinator asks whether the node is still there (tailcfg.PingRequest).

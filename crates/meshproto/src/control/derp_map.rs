@@ -93,7 +93,16 @@ pub enum RelayAddress {
     Absent,
 }
 
+/// In [`DerpRelay::cert_name`]: a relay of ours without TLS. Only nodes of ours are told of one; what passes is sealed end to end.
+pub const PLAIN: &str = "allod-plain";
+
 impl DerpRelay {
+    /// Whether it has no TLS.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.cert_name == PLAIN
+    }
+
     /// Its IPv4 address. A text that is no address is no address, as in Go.
     #[must_use]
     pub fn v4(&self) -> RelayAddress {
