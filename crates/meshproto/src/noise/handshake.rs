@@ -99,6 +99,9 @@ impl Initiator {
     ) -> Result<(Self, Initiation), NoiseError> {
         let prologue = prologue(version);
         let secret = machine.export();
+        if !contributes(server, &secret) {
+            return Err(NoiseError::Handshake);
+        }
         let mut state = builder(&prologue, &secret)?
             .remote_public_key(server.as_bytes())
             .and_then(Builder::build_initiator)
@@ -184,7 +187,8 @@ pub fn respond(machine: &MachinePrivate, initiation: &Initiation) -> Result<Acce
         .read_message(initiation.message(), &mut [0; NOISE_INITIATION])
         .map_err(|_| NoiseError::Handshake)?;
     let peer: Option<[u8; 32]> = state.get_remote_static().and_then(|key| key.try_into().ok());
-    let (0, Some(peer)) = (payload, peer) else { return Err(NoiseError::Handshake) };
+    let peer = peer.map(MachineKey::new).filter(|peer| payload == 0 && contributes(*peer, &secret));
+    let peer = peer.ok_or(NoiseError::Handshake)?;
     let mut reply = [0; RESPONSE_LENGTH];
     let (head, message) = reply.split_at_mut(HEAD);
     head.copy_from_slice(&[RESPONSE, 0, 48]);
@@ -193,7 +197,7 @@ pub fn respond(machine: &MachinePrivate, initiation: &Initiation) -> Result<Acce
         return Err(NoiseError::Handshake);
     }
     let (theirs, ours) = state.dangerously_get_raw_split();
-    Ok(Accepted { peer: MachineKey::new(peer), version, reply, session: Session::new(ours, theirs) })
+    Ok(Accepted { peer, version, reply, session: Session::new(ours, theirs) })
 }
 
 /// A refusal in words, instead of a response: not authenticated, so it may say nothing that matters.
@@ -209,6 +213,12 @@ fn builder<'a>(prologue: &'a str, secret: &'a [u8; 32]) -> Result<Builder<'a>, N
         .prologue(prologue.as_bytes())
         .and_then(|builder| builder.local_private_key(secret))
         .map_err(|_| NoiseError::Handshake)
+}
+
+/// Whether a public key is one that somebody can hold the private half of. With a point of low order (zero is one) every
+/// shared secret is zero, so anybody could be its holder; Noise leaves that to its user.
+fn contributes(key: MachineKey, secret: &[u8; 32]) -> bool {
+    x25519_dalek::x25519(*secret, *key.as_bytes()) != [0; 32]
 }
 
 fn prologue(version: u16) -> String {
