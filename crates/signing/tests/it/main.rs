@@ -9,3 +9,5 @@ mod keys;
 mod peer;
 #[cfg(test)]
 mod version_1;
+#[cfg(test)]
+mod worked;
