@@ -55,6 +55,18 @@ impl Watched {
         let record = ServerRecord { identity: report.identity().clone(), ..self.record.clone() };
         Self { record, ..self.clone() }
     }
+
+    /// One server that was known as two: it reported under its new identity before it said whose successor it is. Nothing
+    /// that was witnessed of the earlier one is shaken off by that: the trouble, the record key and the higher head stay.
+    fn joined_with(self, earlier: Self) -> Self {
+        let same_key = self.record.record_key == earlier.record.record_key;
+        let is_further = self.record.head.head.seq > earlier.record.head.head.seq;
+        let is_ill = self.record.trouble.is_some();
+        let reported_at = self.record.reported_at.max(earlier.record.reported_at);
+        let counts = earlier.record.trouble.is_none() && (is_ill || (same_key && is_further));
+        let watched = if counts { self } else { earlier };
+        Self { record: ServerRecord { reported_at, ..watched.record }, ..watched }
+    }
 }
 
 /// Every server.
@@ -107,7 +119,10 @@ impl Registry {
         let _changing = hold(&self.changing);
         let before = self.predecessor(&report);
         let known = hold(&self.servers).get(report.identity()).cloned();
-        let known = known.or_else(|| before.as_ref().map(|before| before.as_successor(&report)));
+        let known = match (known, before.as_ref().map(|before| before.as_successor(&report))) {
+            (Some(known), Some(earlier)) => Some(known.joined_with(earlier)),
+            (known, earlier) => known.or(earlier),
+        };
         let (verdict, next, must_save) = match &known {
             Some(known) => {
                 let judged = judge(&known.record, &report, source, now)

@@ -8,6 +8,7 @@
 
 mod reports;
 mod running;
+mod succession;
 
 use allod_hub::{
     control::{self, ControlAsk},

@@ -3,10 +3,11 @@
 use allod_proto::{
     Digest, Fingerprint, Timestamp,
     headers::HEAD_NAMESPACE,
+    messages::server::Succession,
     record::{Head, SignedHead},
     witness::{NAMESPACE, WitnessReport},
 };
-use allod_signing::{KeySigner, Signer as _, sshsig};
+use allod_signing::{KeySigner, Signer as _, sign_succession, sshsig};
 
 pub(crate) struct Server {
     identity: KeySigner,
@@ -23,6 +24,13 @@ impl Server {
 
     pub(crate) fn identity(&self) -> Fingerprint {
         self.identity.fingerprint()
+    }
+
+    /// The same server under another identity, which this one names.
+    pub(crate) fn rotated(&self, number: u8, at: Timestamp) -> (Self, Succession) {
+        let identity = KeySigner::generate([number; 32], "identity");
+        let link = sign_succession(&self.identity, &identity.fingerprint(), at).unwrap();
+        (Self { identity, record: KeySigner::from_openssh(&self.record.to_openssh(), None).unwrap() }, link)
     }
 
     pub(crate) fn report(&self, at: Timestamp, seq: u64, line: &str) -> WitnessReport {
