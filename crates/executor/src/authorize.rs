@@ -5,6 +5,7 @@ use crate::Executor;
 use allod_commands::{Caller, Door};
 use allod_proto::{
     DELEGATION_VERSION, Digest, Fault, FaultCode, Request, command::Kind, executor::SignedCall, headers,
+    limits,
 };
 use allod_signing::{ReplayError, RequestHead, Route, Trust, Verified, verify};
 
@@ -31,6 +32,9 @@ pub fn authorize(executor: &Executor, call: &SignedCall) -> Result<Authorized, F
         Fault::new(FaultCode::Refused, "the executor does not accept the request's signature")
             .hint("only a caller's own signed request changes anything")
     };
+    if call.body.len() > limits::BODY {
+        return Err(Fault::new(FaultCode::TooLarge, "the body is larger than a command may be"));
+    }
     // A chunk is signed too, and its bytes are somebody else's file: only what was signed as a command is one.
     if (call.method.as_str(), call.path.as_str()) != ("POST", headers::RPC_PATH) {
         return Err(refused("it was not signed as a command".to_owned()));

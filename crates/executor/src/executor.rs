@@ -27,6 +27,15 @@ use zeroize::Zeroizing;
 /// Who waits for whom, by app.
 type Turns = Mutex<HashMap<AppRef, Arc<tokio::sync::Mutex<()>>>>;
 
+/// What is known of the agent's present life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AgentSeen {
+    /// Which connection is its.
+    pub(crate) connection: u64,
+    /// When it last asked.
+    pub(crate) asked_at: Timestamp,
+}
+
 /// All that the executor holds.
 pub struct Executor {
     layout: Layout,
@@ -47,6 +56,11 @@ pub struct Executor {
     turns: Turns,
     /// One release command of an app at a time; a change of the app need not wait for it.
     commands: Turns,
+    /// The agent, while one is attached.
+    agent: Mutex<Option<AgentSeen>>,
+    /// Held while the record is checked for somebody who recovers the server.
+    checking: tokio::sync::Mutex<()>,
+    began: Timestamp,
     _lock: allod_store::Lock,
 }
 
@@ -109,6 +123,9 @@ impl Executor {
             room,
             turns: Mutex::default(),
             commands: Mutex::default(),
+            agent: Mutex::default(),
+            checking: tokio::sync::Mutex::default(),
+            began: clock.now(),
             _lock: lock,
         }))
     }
@@ -185,6 +202,21 @@ impl Executor {
     #[must_use]
     pub fn clock_stepped(&self) -> Option<Duration> {
         self.clock.stepped()
+    }
+
+    /// How long it has been running.
+    pub(crate) fn age(&self) -> Duration {
+        self.now().since(self.began)
+    }
+
+    /// Who holds it checks the record, and nobody else does.
+    pub(crate) fn checking(&self) -> &tokio::sync::Mutex<()> {
+        &self.checking
+    }
+
+    /// The agent, while one is attached.
+    pub(crate) fn agent(&self) -> MutexGuard<'_, Option<AgentSeen>> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Milliseconds since `earlier`.

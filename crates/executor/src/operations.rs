@@ -15,6 +15,9 @@ use allod_proto::{
 };
 use std::sync::Arc;
 
+/// The longest text of the agent's about why an operation failed, in characters.
+const SAID: usize = 4096;
+
 impl Executor {
     /// Opens an operation, durably. Its intent's sequence number follows with [`Executor::opened`].
     pub(crate) fn begin(&self, operation: OpenOperation) -> Result<OpenOperation, Fault> {
@@ -102,6 +105,8 @@ impl Executor {
             }
         }
         let result = if state == OperationState::Done { Ending::Ok } else { Ending::Failed };
+        // The agent says what went wrong, and the record is not its to fill.
+        let fault = fault.map(|fault| Fault { message: fault.message.chars().take(SAID).collect(), ..fault });
         let took_ms = self.took_since(open.operation.at);
         let accepted = Accepted { operation: id.clone(), release: open.operation.release().cloned() };
         self.write_outcome(open.intent, result, fault, serde_json::to_value(accepted).ok(), took_ms).await

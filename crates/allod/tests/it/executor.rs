@@ -2,14 +2,13 @@
 //! can't enrol a key, change a release, or write the record otherwise than by appending.
 
 use crate::{
-    cli::BINARY,
-    processes::{PATIENCE, descendants, eventually, kill_left, signal},
+    processes::eventually,
+    running::{Agent, Running},
     wire::{Draft, Signed, body_of, now},
-    world::fresh_folder,
 };
 use allod_proto::{
-    AppRef, Digest, Epoch, FaultCode, Fingerprint, OperationId, ReleaseId, Role, Timestamp, UnitName,
-    executor::{Action, Answer, Ask, Attached, Begun, Done, Goal, Observation, SignedCall},
+    AppRef, Digest, Epoch, FaultCode, Fingerprint, OperationId, ReleaseId, Role, UnitName,
+    executor::{Action, Answer, Attached, Begun, Done, Goal, Observation, SignedCall},
     manifest::{EntryKind, FORMAT, Manifest, ManifestEntry, ManifestIndex},
     messages::{
         app::AppDeploy,
@@ -19,41 +18,16 @@ use allod_proto::{
     operation::OperationState,
     spec::{AppSpec, HealthSpec, ProcessSpec, ResourceSpec, UnitKind, UnitSpec},
 };
-use allod_signing::{DelegatedSigner, KeySigner, PublicKey, Signer as _, Terms};
-use rustix::process::Signal;
-use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
-};
+use allod_signing::{DelegatedSigner, KeySigner, Signer as _, Terms};
+use std::{collections::BTreeMap, path::PathBuf};
+use tokio::net::UnixStream;
 
 /// A real executor, and the connection of somebody who has taken the agent.
 struct Taken {
-    child: std::process::Child,
-    folder: tempfile::TempDir,
-    owner: KeySigner,
+    running: Running,
     identity: Fingerprint,
     attached: Attached,
-    lines: Lines<BufReader<OwnedReadHalf>>,
-    write: OwnedWriteHalf,
-    asks: u64,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        let all = descendants(self.child.id());
-        signal(self.child.id(), Signal::TERM);
-        let begin = std::time::Instant::now();
-        while begin.elapsed() < PATIENCE && matches!(self.child.try_wait(), Ok(None)) {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        signal(self.child.id(), Signal::KILL);
-        let _ = self.child.wait();
-        kill_left(&all);
-    }
+    agent: Agent,
 }
 
 fn app() -> AppRef {
@@ -66,72 +40,22 @@ fn web() -> UnitName {
 
 impl Taken {
     async fn start() -> Self {
-        let folder = fresh_folder();
-        let state = folder.path().join("s");
-        let owner = KeySigner::generate([1; 32], "ana");
-        let (line, socket) = (folder.path().join("first"), folder.path().join("x.sock"));
-        std::fs::write(&line, format!("role=owner {}\n", owner.public_openssh())).unwrap();
-        let mut command = std::process::Command::new(BINARY);
-        command.args(["executor", "--stop-apps-at-exit", "--state"]).arg(&state);
-        command
-            .arg("--run")
-            .arg(folder.path().join("r"))
-            .arg("--listen")
-            .arg(&socket)
-            .arg("--first-owner")
-            .arg(line);
-        // It makes its own folders, but the agent's is the agent's.
-        std::fs::create_dir_all(state.join("agent")).unwrap();
-        std::fs::create_dir_all(folder.path().join("r")).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
-        let mut child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let stream = eventually("the executor listens", async || {
-            assert!(
-                matches!(child.try_wait(), Ok(None)),
-                "{}",
-                std::fs::read_to_string(folder.path().join("log")).unwrap()
-            );
-            UnixStream::connect(&socket).await.ok()
-        })
-        .await;
-        let (read, write) = stream.into_split();
-        let public = std::fs::read_to_string(state.join("executor/identity.pub")).unwrap();
-        let mut taken = Self {
-            child,
-            folder,
-            owner,
-            identity: PublicKey::from_openssh(public.trim()).unwrap().fingerprint().clone(),
-            attached: placeholder(),
-            lines: BufReader::new(read).lines(),
-            write,
-            asks: 0,
-        };
-        taken.attach().await;
-        taken
+        let (running, mut agent) = Running::listening().await;
+        let (identity, attached) = (running.identity(), agent.attach().await);
+        Self { running, identity, attached, agent }
     }
 
     async fn attach(&mut self) {
-        let Ok(Done::Attached(attached)) = self.ask(Action::Attach { version: "1".to_owned() }).await.outcome
-        else {
-            panic!("not attached")
-        };
-        self.attached = *attached;
+        self.attached = self.agent.attach().await;
     }
 
     /// Sends bytes and reads one line.
     async fn raw(&mut self, line: &str) -> Option<Answer> {
-        self.write.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.unwrap().unwrap()?;
-        Some(serde_json::from_str(&line).unwrap())
+        self.agent.raw(line.as_bytes()).await
     }
 
     async fn ask(&mut self, action: Action) -> Answer {
-        self.asks += 1;
-        let ask = serde_json::to_string(&Ask { id: self.asks, action }).unwrap();
-        let answer = self.raw(&ask).await.unwrap();
-        assert_eq!(answer.id, self.asks);
-        answer
+        self.agent.ask(action).await
     }
 
     async fn refused(&mut self, action: Action) -> FaultCode {
@@ -147,7 +71,7 @@ impl Taken {
     }
 
     fn state(&self, name: &str) -> PathBuf {
-        self.folder.path().join("s").join(name)
+        self.running.state(name)
     }
 
     fn enrolled(&self) -> String {
@@ -180,7 +104,7 @@ impl Taken {
     /// A deploy that the owner signs.
     async fn deploy(&mut self, version: &str) -> Begun {
         let manifest = self.chunks(version);
-        let call = self.draft(AppDeploy { app: app(), manifest }).sign(&self.owner).call();
+        let call = self.draft(AppDeploy { app: app(), manifest }).sign(&self.running.owner).call();
         match self.ask(Action::Perform(call)).await.outcome {
             Ok(Done::Begun(begun)) => *begun,
             other => panic!("{other:?}"),
@@ -201,27 +125,6 @@ impl Taken {
             }
             other => panic!("{other:?}"),
         }
-    }
-}
-
-fn placeholder() -> Attached {
-    let nobody =
-        allod_proto::executor::KeyFiles { enrolled: String::new(), revoked: String::new(), generation: 0 };
-    Attached {
-        identity_key: None,
-        succession: Vec::new(),
-        epoch: Epoch::from_random([0; 16]),
-        record_key: String::new(),
-        recipient: String::new(),
-        head: allod_proto::record::SignedHead {
-            head: allod_proto::record::Head::EMPTY,
-            at: Timestamp(0),
-            signature: String::new(),
-        },
-        isolation: Vec::new(),
-        open: Vec::new(),
-        releases: PathBuf::new(),
-        keys: nobody,
     }
 }
 
@@ -311,7 +214,7 @@ async fn no_change_is_made_without_an_enrolled_callers_own_fresh_signature() {
     let mut taken = Taken::start().await;
     let before = taken.enrolled();
     let signed = |draft: Draft, key: &KeySigner| draft.sign(key);
-    let good = signed(taken.draft(enrol_eve()), &taken.owner);
+    let good = signed(taken.draft(enrol_eve()), &taken.running.owner);
 
     let unsigned = SignedCall { headers: Vec::new(), ..good.call() };
     assert_eq!(taken.refused(Action::Perform(unsigned)).await, FaultCode::Refused);
@@ -331,17 +234,18 @@ async fn no_change_is_made_without_an_enrolled_callers_own_fresh_signature() {
         let call = SignedCall {
             method: "POST".to_owned(),
             path: "/rpc".to_owned(),
-            ..elsewhere.sign(&taken.owner).call()
+            ..elsewhere.sign(&taken.running.owner).call()
         };
         assert_eq!(taken.refused(Action::Perform(call)).await, FaultCode::Refused);
     }
-    let old = Draft { epoch: Epoch::from_random([9; 16]), ..taken.draft(enrol_eve()) }.sign(&taken.owner);
+    let old =
+        Draft { epoch: Epoch::from_random([9; 16]), ..taken.draft(enrol_eve()) }.sign(&taken.running.owner);
     assert_eq!(taken.refused(Action::Perform(old.call())).await, FaultCode::StaleEpoch);
     let late =
         Draft { timestamp: now().minus(std::time::Duration::from_secs(120)), ..taken.draft(enrol_eve()) };
-    let late = late.sign(&taken.owner).call();
+    let late = late.sign(&taken.running.owner).call();
     assert_eq!(taken.refused(Action::Perform(late)).await, FaultCode::Clock);
-    let read = taken.draft(KeysList {}).sign(&taken.owner).call();
+    let read = taken.draft(KeysList {}).sign(&taken.running.owner).call();
     assert_eq!(taken.refused(Action::Perform(read)).await, FaultCode::Invalid);
     let mut headers = good.call();
     headers.headers.extend(good.call().headers);
@@ -365,7 +269,7 @@ fn eve_server() -> Fingerprint {
 #[tokio::test]
 async fn a_request_that_the_agent_kept_for_its_next_life_is_stale() {
     let mut taken = Taken::start().await;
-    let kept = taken.draft(enrol_eve()).sign(&taken.owner).call();
+    let kept = taken.draft(enrol_eve()).sign(&taken.running.owner).call();
     let before = taken.enrolled();
     taken.attach().await;
     assert_eq!(taken.refused(Action::Perform(kept)).await, FaultCode::StaleEpoch);
@@ -377,7 +281,7 @@ async fn a_key_with_less_than_the_command_needs_is_refused_here_too() {
     let mut taken = Taken::start().await;
     let vic = KeySigner::generate([3; 32], "vic");
     let line = format!("role=viewer {}", vic.public_openssh());
-    let call = taken.draft(KeysAdd { line }).sign(&taken.owner).call();
+    let call = taken.draft(KeysAdd { line }).sign(&taken.running.owner).call();
     assert!(taken.ask(Action::Perform(call)).await.outcome.is_ok());
     let before = taken.enrolled();
     let call = taken.draft(enrol_eve()).sign(&vic).call();
@@ -446,7 +350,7 @@ async fn chunks_that_the_agent_changed_make_no_release() {
             std::fs::write(&path, text.replace("v1", "xx")).unwrap();
         }
     }
-    let call = taken.draft(AppDeploy { app: app(), manifest }).sign(&taken.owner).call();
+    let call = taken.draft(AppDeploy { app: app(), manifest }).sign(&taken.running.owner).call();
     let code = taken.refused(Action::Perform(call)).await;
     assert_ne!(code, FaultCode::Internal, "a changed chunk is a refusal, not a defect");
     assert_eq!(taken.current().await, None);
@@ -463,7 +367,7 @@ fn is_empty(folder: PathBuf) -> bool {
 #[tokio::test]
 async fn the_record_can_only_grow() {
     let mut taken = Taken::start().await;
-    let call = taken.draft(enrol_eve()).sign(&taken.owner).call();
+    let call = taken.draft(enrol_eve()).sign(&taken.running.owner).call();
     assert!(taken.ask(Action::Perform(call)).await.outcome.is_ok());
     let before = taken.lines().await;
     // There is no such ask as one that edits, cuts or closes the record.
@@ -477,9 +381,8 @@ async fn the_record_can_only_grow() {
         let answer = taken.raw(line).await.unwrap();
         assert_eq!(answer.outcome.unwrap_err().code, FaultCode::Malformed, "{line}");
         // What makes no sense costs the connection.
-        let socket = taken.folder.path().join("x.sock");
-        let (read, write) = UnixStream::connect(socket).await.unwrap().into_split();
-        (taken.lines, taken.write) = (BufReader::new(read).lines(), write);
+        let socket = taken.running.socket();
+        taken.agent = Agent::new(UnixStream::connect(socket).await.unwrap());
         taken.attach().await;
     }
     // A lie about what was read is appended as what the agent says of reads, and as nothing else.
@@ -542,11 +445,8 @@ async fn files_outside_an_apps_logs_are_out_of_reach() {
 #[tokio::test]
 async fn nothing_is_answered_before_attach() {
     let taken = Taken::start().await;
-    let (read, mut write) =
-        UnixStream::connect(taken.folder.path().join("x.sock")).await.unwrap().into_split();
-    let ask = serde_json::to_string(&Ask { id: 7, action: Action::Keys {} }).unwrap();
-    write.write_all(format!("{ask}\n").as_bytes()).await.unwrap();
-    let line = BufReader::new(read).lines().next_line().await.unwrap().unwrap();
-    let answer: Answer = serde_json::from_str(&line).unwrap();
+    let mut stranger = Agent::new(UnixStream::connect(taken.running.socket()).await.unwrap());
+    let answer = stranger.ask(Action::Keys {}).await;
     assert_eq!(answer.outcome.unwrap_err().code, FaultCode::Malformed);
+    assert!(stranger.answer().await.is_none(), "it costs the connection");
 }

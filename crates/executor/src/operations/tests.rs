@@ -43,3 +43,16 @@ async fn a_release_command_that_ended_gives_the_same_answer_also_in_the_next_lif
     let again = bench.reopened().await;
     assert_eq!(again.executor.begin_release_command(&id).unwrap(), Some(ran()));
 }
+
+#[tokio::test]
+async fn what_the_agent_says_of_a_failure_is_cut_before_it_fills_the_record() {
+    let bench = bench().await;
+    let id = operation().id;
+    bench.executor.begin(operation()).unwrap();
+    let long = Fault::new(FaultCode::Internal, "é".repeat(1_000_000));
+    bench.executor.finish(&id, OperationState::Failed, Some(long)).await.unwrap();
+    bench.executor.record().flush().unwrap();
+    let lines = bench.executor.record().read(1, 100).unwrap();
+    let outcome = lines.iter().find(|line| line.contains("\"entry\":\"outcome\"")).unwrap();
+    assert!(outcome.contains(&"é".repeat(SAID)) && outcome.len() < 3 * SAID, "{}", outcome.len());
+}
