@@ -41,7 +41,7 @@ impl Facts {
             role: caller.role(),
             door: match caller.door() {
                 Door::Socket => "socket",
-                Door::Rpc | Door::Gate | Door::System => "rpc",
+                Door::Rpc | Door::Gate | Door::Recovery | Door::System => "rpc",
             },
             source: caller.source().map(str::to_owned),
             command: request.command.name().as_str(),

@@ -11,6 +11,8 @@ fn main() -> ExitCode {
         Some("executor") => allod_executor::main(named("executor")),
         Some("proxy") => allod_proxy::program::main(named("proxy")),
         Some("hub") => allod_hub::program::main(named("hub")),
+        #[cfg(target_os = "linux")]
+        Some("recover") => allod_cli::recover::main(named("recover")),
         Some("shim") => allod_executor::shim::main(),
         _ => allod_cli::main(),
     }

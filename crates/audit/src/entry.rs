@@ -59,6 +59,8 @@ pub enum Door {
     Socket,
     /// sshd's forced command.
     Gate,
+    /// The recovery user on the machine itself, or root.
+    Recovery,
     /// The server itself, repeating what somebody asked for before.
     System,
 }

@@ -10,6 +10,8 @@ pub mod inventory;
 pub mod keys;
 pub mod known;
 pub mod output;
+#[cfg(target_os = "linux")]
+pub mod recover;
 pub mod render;
 pub mod session;
 pub mod settings;

@@ -60,6 +60,9 @@ pub struct Up {
     #[arg(long, value_name = "UID", hide = true,
         value_parser = clap::value_parser!(u32).range(1..=4_000_000_000))]
     first_uid: Option<u32>,
+    /// The user who may open the recovery door, besides root: see `allod recover --help`
+    #[arg(long, value_name = "UID")]
+    recovery_uid: Option<u32>,
     /// Show what it does, step by step, in a fresh folder that is removed at the end
     #[arg(long)]
     demo: bool,
@@ -124,7 +127,8 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
         .await
         .map_err(|error| cannot("its ports", &error))?;
     let secure = secure(up).await?;
-    let launcher = Launcher::new(&places, owner.line.clone(), staff, ports, http, secure);
+    let mut launcher = Launcher::new(&places, owner.line.clone(), staff, ports, http, secure);
+    launcher.recovery_uid = up.recovery_uid;
     Ok(Settled { places, owner, launcher, _uids: uids })
 }
 

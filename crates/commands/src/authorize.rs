@@ -74,6 +74,9 @@ pub enum Denied {
         /// The command.
         command: CommandName,
     },
+    /// It is for the recovery user.
+    #[error("only the recovery user may do that")]
+    Recovery,
 }
 
 impl Denied {

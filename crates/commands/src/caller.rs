@@ -1,7 +1,7 @@
 //! Who is calling: one type with a closed list of makers. Holding a `Caller` is the proof that somebody was identified.
 
 pub use allod_audit::Door;
-use allod_proto::{AppRef, Fingerprint, Role};
+use allod_proto::{AppRef, Fingerprint, Role, recovery::Login};
 use allod_rpc::server::PeerCredentials;
 use allod_signing::{AppPattern, Grant, Verified};
 
@@ -57,6 +57,34 @@ impl Caller {
             door: Door::Socket,
             source: Some(format!("pid {}", peer.pid())),
         })
+    }
+
+    /// A process of one of these users at the recovery door. Its role is the lowest: it may do what is for recovery, and call
+    /// nothing. `None` for everybody else.
+    #[must_use]
+    pub fn recovery(peer: &PeerCredentials, users: &[u32]) -> Option<Self> {
+        users.contains(&peer.uid()).then(|| Self {
+            key: None,
+            delegate: None,
+            name: if peer.uid() == 0 { "root on this machine".to_owned() } else { "recovery".to_owned() },
+            role: Role::Caller,
+            apps: None,
+            commands: None,
+            door: Door::Recovery,
+            source: Some(format!("uid {}, pid {}", peer.uid(), peer.pid())),
+        })
+    }
+
+    /// The same with what the recovery user was told of its login, for the record.
+    #[must_use]
+    pub fn told(self, login: &Login) -> Self {
+        let mut source = self.source.unwrap_or_default();
+        for told in [login.key.as_ref().map(ToString::to_string), login.from.map(|from| from.to_string())] {
+            if let Some(told) = told {
+                source.push_str(&format!(", told {told}"));
+            }
+        }
+        Self { source: Some(source), ..self }
     }
 
     /// The system itself, repeating what a caller once asked for.

@@ -37,6 +37,7 @@ impl Layout {
         for passable in [self.releases(), self.data_folder(), self.logs_folder()] {
             create_folder(&passable, 0o711)?;
         }
+        create_folder(&self.recovery_folder(), 0o711)?;
         create_folder(&self.sockets(), 0o711)
     }
 
@@ -212,6 +213,18 @@ impl Layout {
     #[must_use]
     pub fn sockets(&self) -> PathBuf {
         self.run.join("i")
+    }
+
+    /// Where the recovery door is: a folder of the executor's own, in which nobody else can put another one.
+    #[must_use]
+    pub fn recovery_folder(&self) -> PathBuf {
+        self.run.join("recovery")
+    }
+
+    /// The recovery door.
+    #[must_use]
+    pub fn recovery_socket(&self) -> PathBuf {
+        self.recovery_folder().join("door.sock")
     }
 
     /// The control socket of one instance's shim.

@@ -20,6 +20,7 @@ pub mod perform;
 pub mod program;
 mod rate;
 pub mod record;
+mod recovery;
 mod room;
 pub mod secrets;
 pub mod server;

@@ -4,6 +4,7 @@ use crate::{
     Executor,
     isolation::Isolation,
     layout::Layout,
+    recovery,
     server::{self, Access},
 };
 use allod_daemon::{CommonFlags, Shutdown};
@@ -35,6 +36,9 @@ pub struct Settings {
     /// The agent's uid
     #[arg(long, value_name = "UID")]
     pub agent_uid: Option<u32>,
+    /// The recovery user's uid: who may open the recovery door below --run, besides root
+    #[arg(long, value_name = "UID")]
+    pub recovery_uid: Option<u32>,
     /// The proxy's uid
     #[arg(long, value_name = "UID")]
     pub proxy_uid: Option<u32>,
@@ -95,6 +99,10 @@ async fn run(settings: Settings) -> Result<(), String> {
     tokio::select! {
         ended = serving => ended?,
         () = shutdown.requested() => tracing::info!("told to end"),
+        () = recovering(&executor, settings.recovery_uid) => {
+            executor.close(false).await;
+            return Err("asked through the recovery door: beginning anew".to_owned());
+        }
         by = clock_was_set(&executor) => {
             // Not in order: apps run on, and the next life takes the wall clock's word and gives the agent a new epoch.
             return Err(format!("the wall clock was set, by {} s: beginning anew with it", by.as_secs()));
@@ -110,6 +118,17 @@ async fn clock_was_set(executor: &Executor) -> Duration {
         tokio::time::sleep(CLOCK_EVERY).await;
         if let Some(by) = executor.clock_stepped() {
             return by;
+        }
+    }
+}
+
+/// Resolves when somebody recovers the server by a new beginning. Without its door the executor still serves.
+async fn recovering(executor: &Arc<Executor>, user: Option<u32>) {
+    match recovery::open(executor, user) {
+        Ok(door) => recovery::serve(Arc::clone(executor), door, user).await,
+        Err(why) => {
+            tracing::error!(why, "THERE IS NO RECOVERY DOOR");
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -66,17 +66,11 @@ impl Recorder for ChangeRecorder {
 
     async fn open(&self, permit: &Permit, request: &Request) -> Result<ChangeEntry, Fault> {
         let intent = self.intent(permit.caller(), request);
-        let head = append(self.executor.record(), allod_audit::Entry::Intent(Box::new(intent))).await?;
-        let key = permit.caller().key().cloned();
-        if let Some(key) = &key {
-            self.executor.memory().tie(key, request.id.as_str(), head.seq);
+        let entry = ChangeEntry::open(&self.executor, intent).await?;
+        if let Some(key) = permit.caller().key() {
+            self.executor.memory().tie(key, request.id.as_str(), entry.intent);
         }
-        Ok(ChangeEntry {
-            executor: Arc::clone(&self.executor),
-            intent: head.seq,
-            began: self.executor.now(),
-            closed: false,
-        })
+        Ok(entry)
     }
 
     /// One line, not two syncs that a caller without permission could ask for in a loop.
@@ -131,6 +125,14 @@ impl Entry for ChangeEntry {
 }
 
 impl ChangeEntry {
+    /// Writes the intent; it is durable when this returns.
+    pub(crate) async fn open(executor: &Arc<Executor>, intent: Intent) -> Result<Self, Fault> {
+        let head = append(executor.record(), allod_audit::Entry::Intent(Box::new(intent))).await?;
+        let executor = Arc::clone(executor);
+        let began = executor.now();
+        Ok(Self { executor, intent: head.seq, began, closed: false })
+    }
+
     async fn write(&self, result: Ending, fault: Option<Fault>, reply: Option<Value>) -> Result<(), Fault> {
         let took_ms = self.executor.took_since(self.began);
         self.executor.write_outcome(self.intent, result, fault, reply, took_ms).await

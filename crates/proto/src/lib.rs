@@ -10,6 +10,7 @@ pub mod messages;
 pub mod names;
 pub mod operation;
 pub mod record;
+pub mod recovery;
 pub mod role;
 pub mod routes;
 pub mod spec;

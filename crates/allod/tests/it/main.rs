@@ -35,6 +35,7 @@ mod load;
 mod operations;
 mod processes;
 mod record;
+mod recover;
 mod replace;
 mod rotation;
 mod running;

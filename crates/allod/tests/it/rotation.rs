@@ -1,10 +1,10 @@
 //! A server takes another identity, and everybody who knew it follows; nobody else is followed.
 
-use crate::{processes::within, wire::Draft, world::World};
+use crate::{processes::within, visitor::get, wire::Draft, world::World};
 use allod_proto::messages::server::{ServerRotateIdentity, ServerStatus};
 use allod_rpc::client::hello;
 use allod_signing::{KeySigner, follow};
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 #[tokio::test]
 async fn only_an_owner_who_knows_the_present_identity_rotates_it() {
@@ -63,6 +63,22 @@ async fn who_pinned_the_old_identity_follows_to_the_new_one_and_is_told() {
     sleeper.run(&["servers", "status"]).await.ok();
     let pinned = std::fs::read_to_string(sleeper.home.join("servers.toml")).unwrap();
     assert!(pinned.contains(now), "{pinned}");
+    // The hub knows one server, by the identity that it has now, and nothing is wrong with it.
+    let hub: SocketAddr = world.ready["hub"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches("http://")
+        .trim_end_matches('/')
+        .parse()
+        .unwrap();
+    within(Duration::from_secs(40), "the hub has followed", async || {
+        let shown = get(hub, &hub.to_string(), "/status.json").await.ok()?;
+        let shown: serde_json::Value = serde_json::from_str(&shown.body).ok()?;
+        let servers = shown["servers"].as_array()?;
+        assert!(servers.iter().all(|server| server["trouble"].is_null()), "{shown}");
+        (servers.len() == 1 && servers[0]["identity"] == now).then_some(())
+    })
+    .await;
     // The programs begin again with it.
     let killed = world.kill("executor");
     world.is_back("executor", killed).await;

@@ -34,6 +34,8 @@ pub(super) struct Announcement {
     hub: String,
     /// The state folder.
     state: PathBuf,
+    /// Where the programs' sockets are: what `allod recover --run` wants.
+    run: PathBuf,
     /// Whether it goes at the end.
     temporary: bool,
     /// `ALLOD_HOME` of a client that knows this server.
@@ -72,6 +74,7 @@ impl Announcement {
             http: format!("http://127.0.0.1:{}/", launcher.ports.http),
             hub: format!("http://127.0.0.1:{}/", launcher.ports.hub),
             state: places.state().to_owned(),
+            run: places.run().to_owned(),
             temporary: places.is_temporary(),
             home: places.client(),
             key: owner.key.clone(),

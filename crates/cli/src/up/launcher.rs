@@ -29,6 +29,8 @@ pub(super) struct Launcher {
     pub(super) name: String,
     http: TcpListener,
     secure: Option<Secure>,
+    /// Who may open the recovery door, besides root and whom the programs run as.
+    pub(super) recovery_uid: Option<u32>,
     link: Option<ExecutorLink>,
     logs: BTreeMap<Program, ProgramLog>,
 }
@@ -68,7 +70,8 @@ impl Launcher {
             first_owner,
         };
         let logs = Program::ALL.map(|program| (program, ProgramLog::at(places.log(program))));
-        Self { paths, staff, ports, name: "local".to_owned(), http, secure, link: None, logs: logs.into() }
+        let (name, link, recovery_uid) = ("local".to_owned(), None, None);
+        Self { paths, staff, ports, name, http, secure, recovery_uid, link, logs: logs.into() }
     }
 
     /// The last lines a program printed.
@@ -91,6 +94,7 @@ impl Launcher {
                     ("--uids", users.apps()),
                     ("--agent-uid", users.of(Program::Agent)),
                     ("--proxy-uid", users.of(Program::Proxy)),
+                    ("--recovery-uid", self.recovery_uid),
                 ];
                 for (flag, uid) in uids.into_iter().filter_map(|(flag, uid)| Some((flag, uid?))) {
                     words.pair(flag, uid.to_string());

@@ -140,6 +140,7 @@ fn make_folders(places: &Places, users: &Users) -> io::Result<()> {
         // The socket in it gets the folder's group, the agent's.
         (control.parent().unwrap_or(&control).to_owned(), 0o2710, Proxy, Agent),
         (places.run().join("i"), 0o711, Executor, Executor),
+        (places.run().join("recovery"), 0o711, Executor, Executor),
     ];
     for (folder, mode, owner, group) in folders {
         if matches!(users, Users::Own { .. }) {
