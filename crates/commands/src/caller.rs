@@ -79,10 +79,9 @@ impl Caller {
     #[must_use]
     pub fn told(self, login: &Login) -> Self {
         let mut source = self.source.unwrap_or_default();
-        for told in [login.key.as_ref().map(ToString::to_string), login.from.map(|from| from.to_string())] {
-            if let Some(told) = told {
-                source.push_str(&format!(", told {told}"));
-            }
+        let said = [login.key.as_ref().map(ToString::to_string), login.from.map(|from| from.to_string())];
+        for told in said.into_iter().flatten() {
+            source.push_str(&format!(", told {told}"));
         }
         Self { source: Some(source), ..self }
     }
