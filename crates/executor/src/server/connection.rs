@@ -14,11 +14,8 @@ use allod_proto::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    io::AsyncWriteExt as _,
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncWriteExt as _, ReadHalf, WriteHalf},
+    net::UnixStream,
     sync::mpsc,
     time::timeout,
 };
@@ -43,7 +40,8 @@ pub(super) async fn serve(executor: Arc<Executor>, stream: UnixStream, (seat, en
 }
 
 async fn talk(executor: &Arc<Executor>, stream: UnixStream, seat: &Seat, mut end: End) {
-    let (read, write) = stream.into_split();
+    // Not `into_split`, whose end is a shutdown: of a socket that was handed over somebody else may still have a copy.
+    let (read, write) = tokio::io::split(stream);
     let (answers, outgoing) = mpsc::channel(ANSWERS);
     let writing = write_answers(write, outgoing);
     tokio::pin!(writing);
@@ -61,7 +59,10 @@ async fn talk(executor: &Arc<Executor>, stream: UnixStream, seat: &Seat, mut end
 }
 
 /// Ends when nobody has anything to say any more, or the peer does not listen.
-async fn write_answers(mut write: OwnedWriteHalf, mut outgoing: mpsc::Receiver<(Answer, Option<Place>)>) {
+async fn write_answers(
+    mut write: WriteHalf<UnixStream>,
+    mut outgoing: mpsc::Receiver<(Answer, Option<Place>)>,
+) {
     while let Some((answer, place)) = outgoing.recv().await {
         let mut line = serde_json::to_vec(&answer).unwrap_or_default();
         line.push(b'\n');
@@ -76,7 +77,7 @@ async fn write_answers(mut write: OwnedWriteHalf, mut outgoing: mpsc::Receiver<(
 /// Asks are answered as they are done, many at a time. What makes no sense costs the connection.
 async fn read_asks(
     executor: &Arc<Executor>,
-    mut lines: Lines<OwnedReadHalf>,
+    mut lines: Lines<ReadHalf<UnixStream>>,
     answers: Outgoing,
     seat: &Seat,
 ) {
@@ -113,7 +114,7 @@ fn seat_taken(ask: &Ask, seat: &Seat) -> bool {
     matches!(ask.action, Action::Attach { .. }) && seat.attach()
 }
 
-async fn next(lines: &mut Lines<OwnedReadHalf>, attached: bool) -> Result<Option<Ask>, Fault> {
+async fn next(lines: &mut Lines<ReadHalf<UnixStream>>, attached: bool) -> Result<Option<Ask>, Fault> {
     let line = if attached {
         lines.next(limits::LINE, LINE).await
     } else {
