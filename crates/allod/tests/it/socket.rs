@@ -274,6 +274,9 @@ async fn a_thousand_connections_at_once_leave_room_for_the_agent_and_its_next_li
     }
     let mut next = running.agent().await;
     let crowd = crowd.await.unwrap();
+    // Whoever comes after all of them is heard after all of them have come in.
+    let told = stranger(&running).await.ask(Action::Keys {}).await.outcome.unwrap_err();
+    assert_eq!(told.code, FaultCode::Malformed);
     next.is_served().await;
     if let (Some(before), Some(now)) = (before.descriptors, running.descriptors()) {
         assert!(now <= before + 70, "{now} descriptors are held for a crowd, {before} were before it");
