@@ -1,13 +1,12 @@
 //! Synced writes: a temporary file beside the real one, complete and on the disk before it takes the real name.
 //! What is not complete never has the real name, and is readable by its owner only.
 
-use crate::{Step, StoreError};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use crate::{Step, StoreError, disk};
+use rustix::fs::{CWD, Mode, OFlags};
 use std::{
     ffi::{OsStr, OsString},
-    fs::{File, Permissions},
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    fs::File,
+    io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -26,11 +25,11 @@ const ATTEMPTS: u32 = 100;
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
     let (temporary, file) = create_temporary(path)?;
     let written = fill(path, &file, bytes, mode).and_then(|()| {
-        std::fs::rename(&temporary, path).map_err(|error| StoreError::io(path, Step::Rename, error))
+        disk::rename(&temporary, path).map_err(|error| StoreError::io(path, Step::Rename, error))
     });
     if let Err(error) = written {
         // The first error is the one to tell; what is left behind is swept at the next start.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = disk::remove(&temporary);
         return Err(error);
     }
     sync_folder(folder_of(path)).map_err(|error| at_folder_step(path, error))
@@ -42,25 +41,25 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreErr
 /// # Errors
 /// [`StoreError::Io`] with the step that failed.
 pub fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
-    let (temporary, mut file) = create_temporary(path)?;
-    let written = file
-        .write_all(bytes)
-        .map_err(|error| StoreError::io(path, Step::Write, error))
-        .and_then(|()| set_mode(&file, mode).map_err(|error| StoreError::io(path, Step::SetMode, error)))
-        .and_then(|()| {
-            std::fs::rename(&temporary, path).map_err(|error| StoreError::io(path, Step::Rename, error))
-        });
+    let (temporary, file) = create_temporary(path)?;
+    let written = write(path, &file, bytes, mode).and_then(|()| {
+        disk::rename(&temporary, path).map_err(|error| StoreError::io(path, Step::Rename, error))
+    });
     if written.is_err() {
         // The first error is the one to tell; what is left behind is swept at the next start.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = disk::remove(&temporary);
     }
     written
 }
 
-fn fill(path: &Path, mut file: &File, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
-    file.write_all(bytes).map_err(|error| StoreError::io(path, Step::Write, error))?;
-    set_mode(file, mode).map_err(|error| StoreError::io(path, Step::SetMode, error))?;
-    file.sync_all().map_err(|error| StoreError::io(path, Step::Sync, error))
+fn fill(path: &Path, file: &File, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    write(path, file, bytes, mode)?;
+    disk::sync(file).map_err(|error| StoreError::io(path, Step::Sync, error))
+}
+
+fn write(path: &Path, file: &File, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    disk::write_all(file, bytes).map_err(|error| StoreError::io(path, Step::Write, error))?;
+    disk::set_mode(file, mode).map_err(|error| StoreError::io(path, Step::SetMode, error))
 }
 
 fn create_temporary(path: &Path) -> Result<(PathBuf, File), StoreError> {
@@ -72,7 +71,7 @@ fn create_temporary(path: &Path) -> Result<(PathBuf, File), StoreError> {
     for _ in 0..ATTEMPTS {
         let count = COUNTER.fetch_add(1, Ordering::Relaxed);
         let temporary = path.with_file_name(temporary_name(name, std::process::id(), count));
-        match create_new(&temporary) {
+        match disk::create_new(CWD, &temporary) {
             Ok(file) => return Ok((temporary, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
             Err(error) => return Err(StoreError::io(path, Step::Create, error)),
@@ -88,19 +87,42 @@ fn temporary_name(name: &OsStr, process: u32, count: u64) -> OsString {
     temporary
 }
 
-/// Makes a file that was not there, 0600, through no link.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?.into())
-}
-
 /// Writes everything of the file system that holds `folder` to its disk: of many files cheaper than one by one.
 ///
 /// # Errors
 /// [`StoreError::Io`] when the folder can't be opened, or the disk refuses.
 pub fn sync_file_system(folder: &Path) -> Result<(), StoreError> {
     let open = File::open(folder).map_err(|error| StoreError::io(folder, Step::Open, error))?;
-    rustix::fs::syncfs(&open).map_err(|error| StoreError::io(folder, Step::Sync, error))
+    disk::sync_all(&open).map_err(|error| StoreError::io(folder, Step::Sync, error))
+}
+
+/// For a program that starts on a folder that is its own: what an earlier life left unsynced is made durable before it is
+/// believed, and what that was writing when it ended is swept, in all folders below too. Says how many it swept.
+///
+/// # Errors
+/// [`StoreError::Io`] when a folder can't be read, a file can't be removed, or the disk refuses.
+pub fn settle(folder: &Path) -> Result<usize, StoreError> {
+    sync_file_system(folder)?;
+    let mut swept = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        swept += sweep_temporaries(&folder)?;
+        let inspect = |error| StoreError::io(&folder, Step::Inspect, error);
+        for entry in std::fs::read_dir(&folder).map_err(inspect)? {
+            let entry = entry.map_err(inspect)?;
+            if entry.file_type().map_err(inspect)?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(swept)
+}
+
+/// Whether a file of this name is one that is being written, or was when its writer ended.
+#[must_use]
+pub fn is_temporary(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && name.ends_with(TEMPORARY.as_bytes())
 }
 
 /// Removes the temporary files that a crash left in `folder`, and says how many. Only for the folder's one owner
@@ -113,11 +135,9 @@ pub fn sweep_temporaries(folder: &Path) -> Result<usize, StoreError> {
     let mut swept = 0;
     for entry in std::fs::read_dir(folder).map_err(inspect)? {
         let entry = entry.map_err(inspect)?;
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        if name.starts_with(b".") && name.ends_with(TEMPORARY.as_bytes()) {
+        if is_temporary(&entry.file_name()) {
             let path = entry.path();
-            std::fs::remove_file(&path).map_err(|error| StoreError::io(&path, Step::Remove, error))?;
+            disk::remove(&path).map_err(|error| StoreError::io(&path, Step::Remove, error))?;
             swept += 1;
         }
     }
@@ -131,16 +151,17 @@ pub fn sweep_temporaries(folder: &Path) -> Result<usize, StoreError> {
 /// [`StoreError::Io`] with the step that failed; `NotADirectory` when something else has the name.
 pub fn create_folder(path: &Path, mode: u32) -> Result<(), StoreError> {
     let parent = folder_of(path);
-    match rustix::fs::mkdirat(CWD, path, Mode::RWXU) {
+    match disk::make_folder(CWD, path) {
         Ok(()) => {}
-        Err(rustix::io::Errno::EXIST) => {}
-        Err(rustix::io::Errno::NOENT) if parent != path => {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && parent != path => {
             // Somebody else who needs it too may have made it since.
             if !parent.exists() {
                 create_folder(parent, mode)?;
             }
-            match rustix::fs::mkdirat(CWD, path, Mode::RWXU) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            match disk::make_folder(CWD, path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(StoreError::io(path, Step::Create, error)),
             }
         }
@@ -151,8 +172,8 @@ pub fn create_folder(path: &Path, mode: u32) -> Result<(), StoreError> {
         .map_err(|error| StoreError::io(path, Step::Open, error))?
         .into();
     // A umask applies to mkdir, so the mode is set on the open folder.
-    set_mode(&folder, mode).map_err(|error| StoreError::io(path, Step::SetMode, error))?;
-    folder.sync_all().map_err(|error| StoreError::io(path, Step::Sync, error))?;
+    disk::set_mode(&folder, mode).map_err(|error| StoreError::io(path, Step::SetMode, error))?;
+    disk::sync(&folder).map_err(|error| StoreError::io(path, Step::Sync, error))?;
     sync_folder(parent).map_err(|error| at_folder_step(path, error))
 }
 
@@ -161,9 +182,24 @@ pub fn create_folder(path: &Path, mode: u32) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::Io`] with the step that failed.
 pub fn remove_file(path: &Path) -> Result<bool, StoreError> {
-    match rustix::fs::unlinkat(CWD, path, AtFlags::empty()) {
+    match disk::remove(path) {
         Ok(()) => {}
-        Err(rustix::io::Errno::NOENT) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(StoreError::io(path, Step::Remove, error)),
+    }
+    sync_folder(folder_of(path)).map_err(|error| at_folder_step(path, error))?;
+    Ok(true)
+}
+
+/// Removes the folder `path` and all in it; that it is gone is on the disk before this returns. Says whether it was there.
+/// One that somebody writes in at the same time, or with read-only folders in it, may be left in part.
+///
+/// # Errors
+/// [`StoreError::Io`] with the step that failed.
+pub fn remove_folder(path: &Path) -> Result<bool, StoreError> {
+    match disk::remove_tree(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(StoreError::io(path, Step::Remove, error)),
     }
     sync_folder(folder_of(path)).map_err(|error| at_folder_step(path, error))?;
@@ -176,7 +212,7 @@ pub fn remove_file(path: &Path) -> Result<bool, StoreError> {
 /// [`StoreError::Io`] when it can't be opened or synced.
 pub fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     let open = File::open(folder).map_err(|error| StoreError::io(folder, Step::Open, error))?;
-    open.sync_all().map_err(|error| StoreError::io(folder, Step::Sync, error))
+    disk::sync(&open).map_err(|error| StoreError::io(folder, Step::Sync, error))
 }
 
 fn at_folder_step(path: &Path, error: StoreError) -> StoreError {
@@ -192,11 +228,6 @@ fn folder_of(path: &Path) -> &Path {
         Some(_) => Path::new("."),
         None => path,
     }
-}
-
-/// By descriptor, so that nothing can take the file's place in between.
-fn set_mode(file: &File, mode: u32) -> io::Result<()> {
-    file.set_permissions(Permissions::from_mode(mode & 0o7777))
 }
 
 #[cfg(test)]

@@ -2,15 +2,18 @@
 
 pub mod atomic;
 pub mod beneath;
+pub mod disk;
 pub mod error;
 pub mod format;
 pub mod lock;
+#[cfg(feature = "test-support")]
+pub mod power_cut;
 pub mod reserve;
 pub mod space;
 
 pub use atomic::{
-    create_folder, remove_file, sweep_temporaries, sync_file_system, sync_folder, write_atomic,
-    write_unsynced,
+    create_folder, is_temporary, remove_file, remove_folder, settle, sweep_temporaries, sync_file_system,
+    sync_folder, write_atomic, write_unsynced,
 };
 pub use beneath::{open_beneath, read_beneath};
 pub use error::{Step, StoreError};

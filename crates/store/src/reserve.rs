@@ -1,7 +1,7 @@
 //! Room set aside: a file of really allocated blocks that is given up when the disk is full, so that the commands which
 //! free the disk can still write their record.
 
-use crate::{Step, StoreError, atomic, remove_file, sync_folder};
+use crate::{Step, StoreError, sync_folder};
 use std::{
     fs::File,
     io::{self, Write as _},
@@ -40,7 +40,7 @@ impl Reserve {
     /// # Errors
     /// [`StoreError::Io`] when the file can't be removed.
     pub fn spend(&self) -> Result<bool, StoreError> {
-        remove_file(&self.path)
+        self.remove()
     }
 
     /// Sets the room aside (again). Does nothing when it is set aside already.
@@ -54,17 +54,26 @@ impl Reserve {
         if !self.is_spent()? {
             return Ok(());
         }
-        remove_file(&self.path)?;
-        let file = atomic::create_new(&self.path)
-            .map_err(|error| StoreError::io(&self.path, Step::Create, error))?;
+        self.remove()?;
+        let file =
+            File::create_new(&self.path).map_err(|error| StoreError::io(&self.path, Step::Create, error))?;
         let allocated = allocate(&file, self.size)
             .map_err(|error| StoreError::io(&self.path, Step::Allocate, error))
             .and_then(|()| file.sync_all().map_err(|error| StoreError::io(&self.path, Step::Sync, error)));
         if let Err(error) = allocated {
-            let _ = remove_file(&self.path);
+            let _ = self.remove();
             return Err(error);
         }
         self.path.parent().map_or(Ok(()), sync_folder)
+    }
+
+    // Not by `disk`: after a power cut it is looked at anew, so no state of it is wrong.
+    fn remove(&self) -> Result<bool, StoreError> {
+        match std::fs::remove_file(&self.path) {
+            Ok(()) => self.path.parent().map_or(Ok(()), sync_folder).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io(&self.path, Step::Remove, error)),
+        }
     }
 
     /// Whether less than the whole room is set aside.

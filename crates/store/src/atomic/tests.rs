@@ -1,4 +1,5 @@
 use super::*;
+use std::os::unix::fs::PermissionsExt as _;
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -79,7 +80,7 @@ fn a_temporary_file_is_its_owners_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (temporary, _file) = create_temporary(&folder.path().join("state")).unwrap();
     assert_eq!(mode(&temporary) & 0o077, 0);
-    assert!(create_new(&temporary).is_err(), "an existing file must not be reused");
+    assert!(disk::create_new(CWD, &temporary).is_err(), "an existing file must not be reused");
 }
 
 #[test]
