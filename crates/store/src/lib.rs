@@ -4,6 +4,8 @@ pub mod atomic;
 pub mod beneath;
 pub mod disk;
 pub mod error;
+#[cfg(feature = "test-support")]
+pub mod fixtures;
 pub mod format;
 pub mod lock;
 #[cfg(feature = "test-support")]

@@ -5,7 +5,7 @@
 mod model;
 mod story;
 
-pub use story::{Story, survives, survives_kills};
+pub use story::{Story, survives, survives_kills, survives_samples};
 
 use crate::disk::Operation;
 use model::{Choices, Model};

@@ -99,10 +99,6 @@ fn folder() -> Result<TempDir, String> {
     made.map_err(|error| format!("no folder: {error}"))
 }
 
-fn runner(cases: u32) -> TestRunner {
-    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
-}
-
 /// Tells a story in a folder of its own, cuts the power before every operation, losing and keeping all that was not synced,
 /// and in `cases` sampled ways between; each time, `open` must show what was acknowledged last, or the step under way.
 ///
@@ -114,27 +110,60 @@ pub fn survives<S: Clone + PartialEq + Debug>(
     tell: impl FnOnce(&mut Story<S>),
     open: impl Fn(&Path) -> Result<S, String>,
 ) -> Result<(), String> {
+    let (story, first) = told(prepare, tell, &open)?;
+    for at in 0..=story.journal.len() {
+        for choices in [[0], [255]] {
+            story.check(at, &choices, &first, &open)?;
+        }
+    }
+    sampled(cases, story.journal.len(), |at, choices| story.check(at, choices, &first, &open))
+}
+
+/// The same in sampled ways only, where opening takes long.
+///
+/// # Errors
+/// What it showed instead, with the operations around the cut.
+pub fn survives_samples<S: Clone + PartialEq + Debug>(
+    cases: u32,
+    prepare: impl FnOnce(&Path),
+    tell: impl FnOnce(&mut Story<S>),
+    open: impl Fn(&Path) -> Result<S, String>,
+) -> Result<(), String> {
+    let (story, first) = told(prepare, tell, &open)?;
+    sampled(cases, story.journal.len(), |at, choices| story.check(at, choices, &first, &open))
+}
+
+/// A story told to its end, and what is shown before it.
+fn told<S: Clone + PartialEq + Debug>(
+    prepare: impl FnOnce(&Path),
+    tell: impl FnOnce(&mut Story<S>),
+    open: &impl Fn(&Path) -> Result<S, String>,
+) -> Result<(Story<S>, S), String> {
     let mut story = Story::begin(prepare)?;
     tell(&mut story);
     if let Some(failed) = story.failed.take() {
         return Err(failed);
     }
-    let first = story.cut(0, &[255], &open)?;
     story.journal.is_complete()?;
-    let last = story.journal.len();
-    for at in 0..=last {
-        for choices in [[0], [255]] {
-            story.check(at, &choices, &first, &open)?;
-        }
-    }
-    let sampled = runner(cases).run(&(0..=last, vec(any::<u8>(), 1..24)), |(at, choices)| {
-        story.check(at, &choices, &first, &open).map_err(TestCaseError::fail)
+    let first = story.cut(0, &[255], open)?;
+    Ok((story, first))
+}
+
+fn sampled(
+    cases: u32,
+    last: usize,
+    check: impl Fn(usize, &[u8]) -> Result<(), String>,
+) -> Result<(), String> {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let sampled = TestRunner::new(config).run(&(0..=last, vec(any::<u8>(), 1..24)), |(at, choices)| {
+        check(at, &choices).map_err(TestCaseError::fail)
     });
     sampled.map_err(|error| error.to_string())
 }
 
 /// Tells a story, kills the program before an operation, and opens the store again while the machine stays up: what it
-/// shows then must be there after a power cut too, although an earlier life wrote it and never synced it.
+/// shows then must be there after a power cut too, although an earlier life wrote it and never synced it. `cases` sampled
+/// ways.
 ///
 /// # Errors
 /// What was shown and is gone.
@@ -148,24 +177,19 @@ pub fn survives_kills<S: Clone + PartialEq + Debug>(
     tell(&mut whole);
     let last = whole.journal.len();
     drop(whole);
-    let check = |at: usize, choices: &[u8]| {
+    sampled(cases, last, |at, choices| {
         let mut story = Story::begin(&prepare)?;
         story.journal.stop_at(Some(at));
         tell(&mut story);
         let killed = story.journal.around(at);
         story.journal.stop_at(None);
         let shown = open(&story.root).map_err(|why| format!("killed at {at}: {why}{killed}"))?;
+        // Half of the time everything is lost that can be.
+        let choices = if at % 2 == 0 { &[0] } else { choices };
         let left = story.cut(story.journal.len(), choices, &open)?;
         if shown == left {
             return Ok(());
         }
         Err(format!("killed at {at}:{killed}\nshown then: {shown:?}\nafter a power cut: {left:?}"))
-    };
-    for at in 0..=last {
-        check(at, &[0])?;
-    }
-    let sampled = runner(cases).run(&(0..=last, vec(any::<u8>(), 1..24)), |(at, choices)| {
-        check(at, &choices).map_err(TestCaseError::fail)
-    });
-    sampled.map_err(|error| error.to_string())
+    })
 }

@@ -92,10 +92,10 @@ fn an_earlier_life_that_did_not_sync_is_found_out() {
     let tell = |story: &mut Story<Shown>| {
         story.step(|root| write_atomic(&root.join("state"), b"first", 0o600).map(|()| one("state", "first")));
     };
-    assert!(survives_kills(20, |_| {}, tell, shown).is_err(), "opened before the folder is synced");
+    assert!(survives_kills(60, |_| {}, tell, shown).is_err(), "opened before the folder is synced");
     let settled =
         |root: &Path| crate::settle(root).map_err(|error| error.to_string()).and_then(|_| shown(root));
-    survives_kills(20, |_| {}, tell, settled).unwrap();
+    survives_kills(60, |_| {}, tell, settled).unwrap();
 }
 
 #[test]
