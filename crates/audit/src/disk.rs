@@ -1,7 +1,7 @@
 //! The few things that the record asks of a disk, so that a test can put in one that fails at any of them, and forgets
 //! what was not synced.
 
-use allod_store::{Lock, StoreError, create_folder, remove_file, sweep_temporaries, write_atomic};
+use allod_store::{Lock, StoreError, create_folder, disk, remove_file, sweep_temporaries, write_atomic};
 use rustix::fs::{CWD, Mode, OFlags};
 use std::{
     fs::File,
@@ -98,7 +98,7 @@ impl Disk for Folder {
     }
 
     fn segment(&self, name: &str) -> io::Result<Box<dyn Segment>> {
-        let file = self.open(name, OFlags::RDWR | OFlags::CREATE)?;
+        let file = disk::open_or_create(&self.path.join(name))?;
         allod_store::sync_folder(&self.path).map_err(io_of)?;
         Ok(Box::new(OpenFile(file)))
     }
@@ -133,14 +133,14 @@ impl Segment for OpenFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        disk::write_all_at(&self.0, bytes, offset)
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        disk::set_length(&self.0, length)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        disk::sync_content(&self.0)
     }
 }

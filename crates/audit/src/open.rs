@@ -312,7 +312,11 @@ impl Findings {
             self.segments.push(first);
             new_segment(disk.as_ref(), first)?.1
         } else {
-            disk.segment(&name).map_err(|error| RecordError::io(&name, "open", error))?
+            let mut segment = disk.segment(&name).map_err(|error| RecordError::io(&name, "open", error))?;
+            // A program that was killed may have left lines that only the system's memory holds. They are about to be signed
+            // for, and a signed line that a power cut takes away is a cut record.
+            segment.sync().map_err(|error| RecordError::io(&name, "sync", error))?;
+            segment
         };
         let mut pen = Pen {
             disk: Arc::clone(disk),

@@ -81,6 +81,12 @@ impl Faulty {
         Self(Arc::new(Mutex::new(State { files: files.collect(), ..State::default() })))
     }
 
+    /// The program is gone and the machine stayed up: files are as they were, and what was not synced still is not.
+    pub(crate) fn after_kill(&self) -> Self {
+        let files = self.0.lock().unwrap().files.clone();
+        Self(Arc::new(Mutex::new(State { files, ..State::default() })))
+    }
+
     /// The same files on another disk, all synced.
     pub(crate) fn copy(&self) -> Self {
         self.after_power_cut(Unsynced::Kept)

@@ -305,3 +305,24 @@ fn after_any_single_error_everything_acknowledged_is_there() {
         }
     }
 }
+
+#[test]
+fn lines_that_a_killed_program_never_synced_are_durable_before_they_are_signed_for() {
+    let fresh = || settings(2500, 3);
+    let whole = Faulty::default();
+    day(&whole, &fresh());
+    for operation in 0..whole.operations() {
+        let disk = Faulty::default().failing_at(operation, Fault::PowerAfter);
+        let (acknowledged, _) = day(&disk, &fresh());
+        // The program is killed there, the machine stays up, and the next life opens what it finds.
+        let disk = disk.after_kill();
+        let (record, _) = open_on(&disk, &fresh()).unwrap();
+        let told = record.head().unwrap().head;
+        std::mem::forget(record);
+        let seen: Vec<Head> = acknowledged.into_iter().chain(Some(told).filter(|it| it.seq > 0)).collect();
+        for unsynced in [Unsynced::Lost, Unsynced::Torn] {
+            let case = format!("killed after {operation}, then {unsynced:?}");
+            assert_all_is_there(&disk.after_power_cut(unsynced), &fresh(), &seen, &case);
+        }
+    }
+}

@@ -5,7 +5,10 @@
 use allod_audit::{Clock, Entry, Line, Record, RecordError, Settings, verify};
 use allod_proto::{Timestamp, headers::HEAD_NAMESPACE, record::SignedHead};
 use allod_signing::{KeySigner, Signer};
-use allod_store::StoreError;
+use allod_store::{
+    StoreError,
+    power_cut::{Story, survives},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{
     io::Write as _,
@@ -152,6 +155,55 @@ fn a_record_written_in_format_1_is_read_verified_and_carried_on() {
     let lines = record.read(1, 100).unwrap();
     assert!(lines.iter().all(|line| Line::parse(line).is_ok()));
     assert_eq!(record.append(Entry::note("test", "on")).unwrap().seq, 13);
+}
+
+#[test]
+fn a_record_of_a_newer_format_is_refused_with_the_version_it_needs_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("record");
+    std::fs::create_dir(&path).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/record-head.format-1.json");
+    let newer = std::fs::read_to_string(fixture).unwrap().replacen("\"format\": 1", "\"format\": 2", 1);
+    std::fs::write(path.join("head.json"), &newer).unwrap();
+    let Err(RecordError::Store(error)) = Record::open(settings(folder.path()), key()) else {
+        panic!("it was opened, or refused for another reason")
+    };
+    assert!(error.to_string().contains("use a version that reads 2"), "{error}");
+    assert_eq!(std::fs::read_to_string(path.join("head.json")).unwrap(), newer);
+}
+
+#[test]
+fn what_was_acknowledged_is_in_the_folder_after_a_power_cut_or_a_kill_anywhere() {
+    let show = |folder: &Path| {
+        let (record, opened) = Record::open(settings(folder), key()).map_err(|error| error.to_string())?;
+        if opened.cut_after.is_some() || opened.damage.is_some() {
+            return Err(format!("{:?} {:?}", opened.cut_after, opened.damage));
+        }
+        let lines = record.read(1, 100).map_err(|error| error.to_string())?;
+        let path = folder.join("record");
+        record.close().map_err(|error| error.to_string())?;
+        verify(&path, Some(key().public_key()), &[]).map_err(|error| error.to_string())?;
+        let noted = |number: &usize| lines.iter().any(|line| line.contains(&format!("note {number} ")));
+        Ok((0..40).filter(noted).count())
+    };
+    // A new segment begins on the way.
+    let tell = |story: &mut Story<usize>| {
+        let mut open = None;
+        story.step(|folder| {
+            Record::open(settings(folder), key()).map(|(record, _)| open = Some(record)).map(|()| 0)
+        });
+        for number in 0..12 {
+            story.step(|_| {
+                let entry = Entry::note("test", format!("note {number} {}", "x".repeat(200)));
+                open.as_ref().ok_or_else(|| "not open".to_owned()).and_then(|record| {
+                    record.append(entry).map(|_| number + 1).map_err(|error| error.to_string())
+                })
+            });
+        }
+        // Killed, not closed.
+        std::mem::forget(open);
+    };
+    survives(120, |_| {}, tell, show).unwrap();
 }
 
 #[test]
