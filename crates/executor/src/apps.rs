@@ -6,7 +6,7 @@ use allod_proto::{
     executor::{DesiredApp, Goal, OpenOperation, Release},
     messages::app::ReleaseSummary,
 };
-use allod_store::Format;
+use allod_store::{Format, Step, StoreError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -220,7 +220,7 @@ impl Apps {
     ///
     /// # Errors
     /// A file that is torn or of a newer format is refused by name; it is never taken for an app that is not there.
-    pub fn load(layout: Layout) -> Result<Self, allod_store::StoreError> {
+    pub fn load(layout: Layout) -> Result<Self, StoreError> {
         let mut apps = BTreeMap::new();
         for path in files_below(&layout.apps())? {
             if let Some(record) = allod_store::load::<AppRecord>(&path)? {
@@ -293,7 +293,7 @@ impl Apps {
 }
 
 /// A store error as a fault: the person sees where, the log sees all.
-pub fn store_fault(error: allod_store::StoreError) -> Fault {
+pub fn store_fault(error: StoreError) -> Fault {
     let code = if error.is_disk_full() { FaultCode::DiskFull } else { FaultCode::Internal };
     tracing::error!(%error, cause = ?std::error::Error::source(&error).map(ToString::to_string), "state could not be written");
     let fault = Fault::new(code, format!("state could not be written: {error}"));
@@ -303,19 +303,19 @@ pub fn store_fault(error: allod_store::StoreError) -> Fault {
     }
 }
 
-fn files_below(folder: &std::path::Path) -> Result<Vec<std::path::PathBuf>, allod_store::StoreError> {
+fn files_below(folder: &std::path::Path) -> Result<Vec<std::path::PathBuf>, StoreError> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(path),
-                Ok(kind) if kind.is_file() && path.extension().is_some_and(|ext| ext == "json") => {
-                    found.push(path)
-                }
-                _ => {}
+        // A folder that can't be read is no empty one: its apps would be gone.
+        let failed = |source| StoreError::Io { path: folder.clone(), step: Step::Inspect, source };
+        for entry in std::fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() && path.extension().is_some_and(|ext| ext == "json") {
+                found.push(path);
             }
         }
     }

@@ -6,11 +6,12 @@ use crate::{
     layout::{Layout, artefact_name},
 };
 use allod_proto::{AppRef, Digest, Fault, FaultCode, limits, manifest::Manifest};
-use allod_store::Format;
+use allod_store::{Format, disk};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fchmod};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::{
+    fs::File,
     io,
     path::{Path, PathBuf},
 };
@@ -135,8 +136,10 @@ pub fn remove_all(layout: &Layout, app: &AppRef) -> Result<(), Fault> {
         remove_folder(&folder.join(name))?;
     }
     // Absent, or still used by nothing that matters: the rest of the removal must go on.
-    let _ = std::fs::remove_dir(&folder);
-    Ok(())
+    match allod_store::remove_folder(&folder) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failure::of_store("remove the artefacts of an app", &error)),
+    }
 }
 
 /// Takes away what crashes left behind, of every app. At the executor's start, before anything is put together.
@@ -189,7 +192,7 @@ fn remove_folder(folder: &Path) -> Result<(), Fault> {
     let mut leaving = folder.as_os_str().to_owned();
     leaving.push(format!(".removing-{}", std::process::id()));
     let leaving = PathBuf::from(leaving);
-    std::fs::rename(folder, &leaving).map_err(|error| failure::of_io(doing, &error))?;
+    disk::rename(folder, &leaving).map_err(|error| failure::of_io(doing, &error))?;
     if let Some(parent) = folder.parent() {
         allod_store::sync_folder(parent).map_err(|error| failure::of_store(doing, &error))?;
     }
@@ -203,24 +206,25 @@ pub(crate) fn destroy(folder: &Path) -> io::Result<()> {
         Ok(open) => open,
         Err(rustix::io::Errno::NOENT) => return Ok(()),
         // Not a folder: a file or link that has no business here.
-        Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return std::fs::remove_file(folder),
+        Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return disk::remove(folder),
         Err(error) => return Err(error.into()),
     };
-    make_writable(&open)?;
-    std::fs::remove_dir_all(folder)
+    make_writable(open)?;
+    disk::remove_tree(folder)
 }
 
-fn make_writable(folder: &OwnedFd) -> rustix::io::Result<()> {
-    fchmod(folder, Mode::RWXU)?;
-    for entry in Dir::read_from(folder)? {
+fn make_writable(folder: OwnedFd) -> io::Result<()> {
+    let folder = File::from(folder);
+    disk::set_mode(&folder, 0o700)?;
+    for entry in Dir::read_from(&folder)? {
         let entry = entry?;
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
         }
-        let facts = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let facts = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(facts.st_mode) == FileType::Directory {
-            make_writable(&open_folder(folder, name)?)?;
+            make_writable(open_folder(&folder, name)?)?;
         }
     }
     Ok(())

@@ -16,9 +16,14 @@ use allod_proto::{
     AppRef, Digest, Fault, FaultCode, limits,
     manifest::{EntryKind, FORMAT, Manifest, ManifestIndex},
 };
+use allod_store::disk;
 use build::Builder;
 use chunks::Chunks;
-use std::path::{Path, PathBuf};
+use rustix::fs::CWD;
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 /// Bounds on what is put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,7 +241,7 @@ impl Building {
         }
         let folder = parent.join(format!("{}.building-{}", artefact_name(index), std::process::id()));
         artefacts::destroy(&folder).map_err(|error| failure::of_io(&doing, &error))?;
-        std::fs::create_dir(&folder).map_err(|error| failure::of_io(&doing, &error))?;
+        disk::make_folder(CWD, &folder).map_err(|error| failure::of_io(&doing, &error))?;
         Ok(Self { folder, target: layout.artefact(app, index), finished: false })
     }
 
@@ -252,15 +257,16 @@ impl Building {
     fn finish(mut self, group: Option<u32>, for_all: bool) -> Result<(), Fault> {
         let doing = "finish a release";
         let failed = |error: rustix::io::Errno| failure::of_io(doing, &error.into());
-        let open = artefacts::open_folder(rustix::fs::CWD, &self.folder).map_err(failed)?;
+        let open: File = artefacts::open_folder(CWD, &self.folder).map_err(failed)?.into();
         if let Some(group) = group {
             rustix::fs::fchown(&open, None, Some(rustix::fs::Gid::from_raw(group))).map_err(failed)?;
         }
         let mode = if for_all || group.is_none() { 0o755 } else { 0o750 };
-        rustix::fs::fchmod(&open, rustix::fs::Mode::from_raw_mode(mode)).map_err(failed)?;
         // One call for the whole file system: with many small files far cheaper than one for each of them.
-        rustix::fs::syncfs(&open).map_err(failed)?;
-        std::fs::rename(&self.folder, &self.target).map_err(|error| failure::of_io(doing, &error))?;
+        disk::set_mode(&open, mode)
+            .and_then(|()| disk::sync_all(&open))
+            .and_then(|()| disk::rename(&self.folder, &self.target))
+            .map_err(|error| failure::of_io(doing, &error))?;
         self.finished = true;
         let parent = self.target.parent().unwrap_or(&self.target);
         allod_store::sync_folder(parent).map_err(|error| failure::of_store(doing, &error))

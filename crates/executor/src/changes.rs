@@ -464,18 +464,10 @@ impl Executor {
     pub(crate) async fn remove_app(self: &Arc<Self>, app: &AppRef) -> Result<(), Fault> {
         let (layout, name) = (self.layout().clone(), app.clone());
         blocking(move || {
-            artefacts::prune(&layout, &name, &[])?;
-            for folder in [layout.artefacts(&name), layout.data(&name), layout.logs(&name)] {
-                match std::fs::remove_dir_all(&folder) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => {
-                        return Err(Fault::new(
-                            FaultCode::Internal,
-                            format!("{}: {error}", folder.display()),
-                        ));
-                    }
-                }
+            artefacts::remove_all(&layout, &name)?;
+            // Durably: an app of the same name must not find them after a power cut.
+            for folder in [layout.data(&name), layout.logs(&name)] {
+                allod_store::remove_folder(&folder).map_err(store_fault)?;
             }
             allod_store::remove_file(&layout.secrets(&name)).map_err(store_fault)?;
             Ok(())

@@ -76,6 +76,9 @@ impl Executor {
     ) -> Result<Arc<Self>, String> {
         layout.create().map_err(|error| error.to_string())?;
         let lock = allod_store::Lock::take(&layout.executor()).map_err(|error| error.to_string())?;
+        // What an earlier life wrote and did not sync is about to be believed, and told to others.
+        let swept = allod_store::settle(&layout.executor()).map_err(|error| error.to_string())?;
+        tracing::debug!(swept, "the state of an earlier life is on the disk");
         let room = Room::new(&layout.executor());
         room.restore();
         room.spend();
@@ -294,26 +297,26 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], String> {
     if got == N { Ok(bytes) } else { Err("the kernel gave too few random bits".to_owned()) }
 }
 
-/// Reads a private key, or makes it.
+/// Reads a private key, or makes it. It is its owner's also when an earlier life ended between making and giving it.
 pub(crate) fn load_or_make(path: &Path, comment: &str, owner: Option<u32>) -> Result<KeySigner, String> {
     let named = |error: String| format!("{}: {error}", path.display());
-    match std::fs::read_to_string(path) {
+    let signer = match std::fs::read_to_string(path) {
         Ok(text) => {
             let text = Zeroizing::new(text);
-            KeySigner::from_openssh(&text, None).map_err(|error| named(error.to_string()))
+            KeySigner::from_openssh(&text, None).map_err(|error| named(error.to_string()))?
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let signer = KeySigner::generate(random()?, comment);
             let text = signer.to_openssh();
             allod_store::write_atomic(path, text.as_bytes(), 0o600).map_err(|error| error.to_string())?;
-            if let Some(uid) = owner {
-                std::os::unix::fs::chown(path, Some(uid), Some(uid))
-                    .map_err(|error| named(error.to_string()))?;
-            }
-            Ok(signer)
+            signer
         }
-        Err(error) => Err(named(error.to_string())),
+        Err(error) => return Err(named(error.to_string())),
+    };
+    if owner.is_some() {
+        crate::isolation::give(path, owner, owner).map_err(|error| named(error.to_string()))?;
     }
+    Ok(signer)
 }
 
 fn open_record(layout: &Layout, clock: Clock, signer: Arc<dyn Signer>) -> Result<(Record, Opened), String> {

@@ -8,9 +8,16 @@ use std::{error::Error, io};
 
 /// A failed durable file. `doing` is what was being done: `save the secrets of shop/production`.
 pub(crate) fn of_store(doing: &str, error: &StoreError) -> Fault {
-    let code = if error.is_disk_full() { FaultCode::DiskFull } else { FaultCode::Internal };
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    Fault::new(code, format!("can't {doing}: {error}{cause}"))
+    named(error.is_disk_full(), format!("can't {doing}: {error}{cause}"))
+}
+
+fn named(full: bool, message: String) -> Fault {
+    if full {
+        let hint = "free some space: `allod servers prune`, or remove an app";
+        return Fault::new(FaultCode::DiskFull, message).hint(hint);
+    }
+    Fault::new(FaultCode::Internal, message)
 }
 
 /// Whether the machine lacks something, so that what was asked for may be quite in order: descriptors, memory, a disk
@@ -24,8 +31,7 @@ pub(crate) fn is_the_machines_own(error: &StoreError) -> bool {
 /// A failed call of the system.
 pub(crate) fn of_io(doing: &str, error: &io::Error) -> Fault {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let code = if full { FaultCode::DiskFull } else { FaultCode::Internal };
-    Fault::new(code, format!("can't {doing}: {error}"))
+    named(full, format!("can't {doing}: {error}"))
 }
 
 #[cfg(test)]
@@ -35,7 +41,9 @@ mod tests {
     #[test]
     fn a_full_disk_has_a_code_of_its_own() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
-        assert_eq!(of_io("write", &full).code, FaultCode::DiskFull);
+        let fault = of_io("write", &full);
+        assert_eq!(fault.code, FaultCode::DiskFull);
+        assert!(fault.hint.is_some_and(|hint| hint.contains("prune")), "it says what to do");
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         assert_eq!(of_io("write", &denied).code, FaultCode::Internal);
     }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 /// An identity that was rotated to.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rotated {
+pub(crate) struct Rotated {
     key: IdentityKey,
     succession: Vec<Succession>,
 }

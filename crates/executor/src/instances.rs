@@ -18,6 +18,9 @@ use allod_proto::{
 use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use table::Table;
 
+#[cfg(test)]
+pub(crate) use record::InstanceRecord;
+
 pub use crate::shim::order::Ran;
 
 pub use allod_proto::spec::SEARCH_PATH;

@@ -34,7 +34,7 @@ pub enum Isolation {
 /// Which app has which uid. A uid is never given to another app, not even after its app is gone.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct UidsRecord {
+pub(crate) struct UidsRecord {
     apps: BTreeMap<AppRef, u32>,
 }
 
@@ -132,14 +132,15 @@ fn next_uid(record: &UidsRecord, base: u32, taken: &[u32]) -> Option<u32> {
     (first..base.saturating_add(UIDS)).find(|uid| !taken.contains(uid))
 }
 
-/// Gives a folder or file to a user and group, through no link; nothing where there is nobody to give it to.
+/// Gives a folder or file to a user and group, through no link, durably; nothing where there is nobody to give it to.
 pub(crate) fn give(path: &Path, uid: Option<u32>, gid: Option<u32>) -> rustix::io::Result<()> {
     if uid.is_none() && gid.is_none() {
         return Ok(());
     }
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-    fchown(&open, uid.map(Uid::from_raw), gid.map(Gid::from_raw))
+    fchown(&open, uid.map(Uid::from_raw), gid.map(Gid::from_raw))?;
+    rustix::fs::fsync(&open)
 }
 
 #[cfg(test)]

@@ -116,27 +116,34 @@ impl KeyStore {
         Ok(self.list())
     }
 
-    /// One key for another, with the same role, scopes and name.
+    /// One key for another, with the same role, scopes and name. The new one is in before the old one is out, so that
+    /// nobody is locked out by a power cut in between; asked again, it is finished.
     ///
     /// # Errors
-    /// `NotFound` when the old one is not enrolled, `Invalid` when the new one is no key, `Conflict` when it is enrolled or revoked.
+    /// `NotFound` when the old one is not enrolled, `Invalid` when the new one is no key, `Conflict` when it is revoked, or
+    /// enrolled as something else.
     pub fn rotate(&mut self, old: &Fingerprint, new: &str) -> Result<KeysListReply, Fault> {
         let entry = self.known(old)?.clone();
         let public = PublicKey::from_openssh(new).map_err(|error| {
             Fault::new(FaultCode::Invalid, format!("the new key can't be read: {error}"))
                 .hint("give the content of a .pub file, without options")
         })?;
-        if self.revoked.has(public.fingerprint()) || self.enrolled.find(public.fingerprint()).is_some() {
-            let message = format!("{} is already known here", public.fingerprint());
-            return Err(Fault::new(FaultCode::Conflict, message));
-        }
+        let new = public.fingerprint().clone();
         let comment = entry.comment().to_owned();
         let authority = entry.authority().map(<[String]>::to_vec);
         let fresh = EnrolledKey::new(public, &comment, entry.grant().clone(), authority)
             .map_err(|error| Fault::new(FaultCode::Invalid, error.to_string()))?;
-        let mut lines = self.lines_without(old);
-        lines.push(fresh.to_line());
-        self.write(&lines, Some(old))?;
+        let known = self.enrolled.entries().iter().find(|entry| *entry.fingerprint() == new);
+        let is_half_done = known.is_some_and(|known| known.to_line() == fresh.to_line());
+        if self.revoked.has(&new) || *old == new || (known.is_some() && !is_half_done) {
+            return Err(Fault::new(FaultCode::Conflict, format!("{new} is already known here")));
+        }
+        if !is_half_done {
+            let mut both: Vec<String> = self.enrolled_text.lines().map(str::to_owned).collect();
+            both.push(fresh.to_line());
+            self.write(&both, None)?;
+        }
+        self.write(&self.lines_without(old), Some(old))?;
         Ok(self.list())
     }
 

@@ -2,7 +2,7 @@
 //! privileged program writes in has root-owned folders above it.
 
 use allod_proto::{AppRef, Digest, InstanceId, ReleaseId};
-use allod_store::{StoreError, create_folder};
+use allod_store::{StoreError, create_folder, sync_folder};
 use std::path::{Path, PathBuf};
 
 /// How many hexadecimal digits of a digest name an artefact's folder.
@@ -29,6 +29,9 @@ impl Layout {
     pub fn create(&self) -> Result<(), StoreError> {
         if !self.root.exists() {
             create_folder(&self.root, 0o711)?;
+        } else if let Some(above) = self.root.parent() {
+            // Whoever made it may have been killed before its name was on the disk.
+            sync_folder(above)?;
         }
         for private in [self.executor(), self.apps(), self.secrets_folder(), self.instances(), self.record()]
         {

@@ -8,10 +8,14 @@ pub mod authorize;
 mod changes;
 mod executor;
 mod failure;
+#[cfg(test)]
+mod formats;
 mod identity;
 pub mod instances;
 pub mod isolation;
 pub mod keys;
+#[cfg(test)]
+mod lasting;
 pub mod layout;
 pub mod logs;
 pub mod memory;

@@ -62,7 +62,11 @@ impl Room {
 fn is_vital(command: &Command) -> bool {
     matches!(
         command,
-        Command::KeysRevoke(_) | Command::AppStop(_) | Command::OpsCancel(_) | Command::ServerPrune(_)
+        Command::KeysRevoke(_)
+            | Command::AppStop(_)
+            | Command::AppRemove(_)
+            | Command::OpsCancel(_)
+            | Command::ServerPrune(_)
     )
 }
 
@@ -82,7 +86,7 @@ impl Executor {
             return Ok(());
         }
         Err(Fault::new(FaultCode::DiskFull, "the server's disk is full, so nothing new is begun").hint(
-            "`allod servers prune` frees what is not used; `allod stop`, `ops cancel` and `keys revoke` work too",
+            "`allod servers prune` and `allod remove` free room; `allod stop`, `ops cancel` and `keys revoke` work too",
         ))
     }
 }

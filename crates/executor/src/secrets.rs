@@ -37,7 +37,7 @@ pub struct SecretStore {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SecretsRecord {
+pub(crate) struct SecretsRecord {
     secrets: BTreeMap<SecretName, SecretRecord>,
 }
 

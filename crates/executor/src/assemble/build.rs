@@ -11,15 +11,15 @@ use allod_proto::{
     Digest, Fault,
     manifest::{EntryKind, ManifestEntry},
 };
+use allod_store::disk;
 use rustix::{
     fd::OwnedFd,
-    fs::{AtFlags, CWD, FileType, Mode, OFlags},
+    fs::{AtFlags, CWD, FileType},
     io::Errno,
 };
 use std::{
     collections::HashMap,
-    fs::File,
-    io::Write as _,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Builder {
 impl Builder {
     /// Makes the folder that everything goes below.
     pub(super) fn create(folder: &Path) -> Result<Self, Fault> {
-        std::fs::create_dir(folder).map_err(|error| failure::of_io("begin a release", &error))?;
+        disk::make_folder(CWD, folder).map_err(|error| failure::of_io("begin a release", &error))?;
         let root = open_folder(CWD, folder).map_err(|error| at("the release's folder", error))?;
         Ok(Self { root, parent: None, folders: Vec::new(), older: HashMap::new(), older_roots: Vec::new() })
     }
@@ -74,11 +74,12 @@ impl Builder {
         let parent = self.parent.as_ref().map_or(&self.root, |(_, parent)| parent);
         match &entry.what {
             EntryKind::Folder {} => {
-                rustix::fs::mkdirat(parent, name, Mode::RWXU).map_err(|error| at(&entry.path, error))?;
+                disk::make_folder(parent, Path::new(name)).map_err(|error| in_making(&entry.path, &error))?;
                 self.folders.push(entry.path.clone());
             }
             EntryKind::Link { to } => {
-                rustix::fs::symlinkat(to.as_str(), parent, name).map_err(|error| at(&entry.path, error))?;
+                disk::make_link(to, parent, Path::new(name))
+                    .map_err(|error| in_making(&entry.path, &error))?;
             }
             EntryKind::File { executable, size, chunks: digests } => {
                 let content = (*executable, *size, digests.clone());
@@ -93,12 +94,12 @@ impl Builder {
     /// No folder can be written in any more, the innermost first.
     pub(super) fn seal(mut self) -> Result<(), Fault> {
         self.parent = None;
-        let read_only = Mode::from_raw_mode(0o555);
         for path in std::mem::take(&mut self.folders).iter().rev() {
             let folder = walk(&self.root, path).map_err(|error| at(path, error))?;
-            rustix::fs::fchmod(&folder, read_only).map_err(|error| at(path, error))?;
+            disk::set_mode(&folder.into(), 0o555).map_err(|error| in_making(path, &error))?;
         }
-        rustix::fs::fchmod(&self.root, read_only).map_err(|error| at("the release's folder", error))
+        let root = open_folder(&self.root, ".").map_err(|error| at("the release's folder", error))?;
+        disk::set_mode(&root.into(), 0o555).map_err(|error| in_making("the release's folder", &error))
     }
 
     fn enter(&mut self, folder: &str) -> Result<(), Errno> {
@@ -120,7 +121,7 @@ impl Builder {
             FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile
                 && u64::try_from(facts.st_size) == Ok(content.1)
         });
-        same && rustix::fs::linkat(&folder, file, parent, name, AtFlags::empty()).is_ok()
+        same && disk::link(&folder, Path::new(file), parent, Path::new(name)).is_ok()
     }
 }
 
@@ -138,24 +139,21 @@ fn walk(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
 
 fn write(parent: &OwnedFd, name: &str, content: &Content, chunks: &Chunks) -> Result<(), Fault> {
     let (executable, size, digests) = content;
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file: File = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|error| failure::of_io("make a file", &error.into()))?
-        .into();
+    let file =
+        disk::create_new(parent, Path::new(name)).map_err(|error| failure::of_io("make a file", &error))?;
     let mut left = *size;
     for digest in digests {
         let bytes = chunks.read(digest)?;
         let wrong = || invalid("its chunks are not as many bytes as the manifest says".to_owned());
         left =
             u64::try_from(bytes.len()).ok().and_then(|length| left.checked_sub(length)).ok_or_else(wrong)?;
-        file.write_all(&bytes).map_err(|error| failure::of_io("write a file", &error))?;
+        disk::write_all(&file, &bytes).map_err(|error| failure::of_io("write a file", &error))?;
     }
     if left > 0 {
         return Err(invalid("its chunks are fewer bytes than the manifest says".to_owned()));
     }
     let mode = if *executable { 0o555 } else { 0o444 };
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
-        .map_err(|error| failure::of_io("make a file read-only", &error.into()))
+    disk::set_mode(&file, mode).map_err(|error| failure::of_io("make a file read-only", &error))
 }
 
 fn named(path: &str, mut fault: Fault) -> Fault {
@@ -164,5 +162,9 @@ fn named(path: &str, mut fault: Fault) -> Fault {
 }
 
 fn at(path: &str, error: Errno) -> Fault {
-    failure::of_io(&format!("make {:?}", PathBuf::from(path)), &error.into())
+    in_making(path, &error.into())
+}
+
+fn in_making(path: &str, error: &io::Error) -> Fault {
+    failure::of_io(&format!("make {:?}", PathBuf::from(path)), error)
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// An instance as it is written down, before its shim starts and after each change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct InstanceRecord {
+pub(crate) struct InstanceRecord {
     /// As others see it.
     pub(super) instance: Instance,
     /// Its main process; `None` until the shim has told.
@@ -63,4 +63,69 @@ pub(super) fn load_all(layout: &Layout) -> Result<(Vec<InstanceRecord>, Vec<Stri
 pub(super) fn boot() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use allod_proto::{ReleaseId, Timestamp};
+    use allod_store::power_cut::{Story, survives, survives_kills};
+    use std::path::Path;
+
+    fn layout(root: &Path) -> Layout {
+        Layout::new(root.join("state"), root.join("run"))
+    }
+
+    fn record(name: &str, exit: Option<&str>) -> InstanceRecord {
+        let instance = Instance {
+            id: InstanceId::new(name).unwrap(),
+            app: "shop".parse().unwrap(),
+            unit: "web".parse().unwrap(),
+            release: ReleaseId::new("0123456789ab").unwrap(),
+            address: None,
+            pid: None,
+            uid: None,
+            started_at: Timestamp(1),
+            exit: exit.map(str::to_owned),
+            ended_at: None,
+            ready: false,
+            listens_on: Vec::new(),
+        };
+        InstanceRecord { instance, running: None, shim: None, grace_ms: 1000, boot: "one".to_owned() }
+    }
+
+    type Shown = Vec<(String, Option<String>)>;
+
+    fn shown(root: &Path) -> Result<Shown, String> {
+        allod_store::settle(&layout(root).executor()).map_err(|error| error.to_string())?;
+        let (records, damaged) = load_all(&layout(root)).map_err(|fault| fault.message)?;
+        if !damaged.is_empty() {
+            return Err(damaged.join("; "));
+        }
+        let of = |record: &InstanceRecord| (record.instance.id.to_string(), record.instance.exit.clone());
+        let mut shown: Shown = records.iter().map(of).collect();
+        shown.sort();
+        Ok(shown)
+    }
+
+    #[test]
+    fn what_is_known_of_instances_survives_a_power_cut_anywhere() {
+        let save = |root: &Path, name: &str, exit: Option<&str>| {
+            record(name, exit).save(&layout(root)).map_err(|fault| fault.message)?;
+            shown(root)
+        };
+        let tell = |story: &mut Story<Shown>| {
+            story.step(|root| save(root, "web-0011aabb", None));
+            story.step(|root| save(root, "web-0011aabc", None));
+            story.step(|root| save(root, "web-0011aabb", Some("exit status 1")));
+            story.step(|root| {
+                let id = InstanceId::new("web-0011aabb").unwrap();
+                remove(&layout(root), &id).map_err(|fault| fault.message)?;
+                shown(root)
+            });
+        };
+        let prepare = |root: &Path| layout(root).create().unwrap();
+        survives(200, prepare, tell, shown).unwrap();
+        survives_kills(60, prepare, tell, shown).unwrap();
+    }
 }

@@ -10,4 +10,5 @@
 mod assemble;
 mod instances;
 mod own_users;
+mod power_cut;
 mod support;
