@@ -42,7 +42,13 @@ pub fn load_or_make(folder: &Path) -> Result<KeySigner, IdentityError> {
     let path = folder.join(FILE);
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            KeySigner::from_openssh(&text, None).map_err(|source| IdentityError::Damaged { path, source })
+            let key = KeySigner::from_openssh(&text, None)
+                .map_err(|source| IdentityError::Damaged { path: path.clone(), source })?;
+            // The power may have gone between the two halves.
+            if !path.with_extension("pub").exists() {
+                write_public(&path, &key)?;
+            }
+            Ok(key)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => make(&path),
         Err(source) => Err(IdentityError::Unreadable { path, source }),
@@ -55,8 +61,12 @@ fn make(path: &Path) -> Result<KeySigner, IdentityError> {
     let key = KeySigner::generate(random, "allod hub");
     let text = key.to_openssh();
     write_atomic(path, text.as_bytes(), 0o600)?;
-    write_atomic(&path.with_extension("pub"), format!("{}\n", key.public_openssh()).as_bytes(), 0o644)?;
+    write_public(path, &key)?;
     Ok(key)
+}
+
+fn write_public(path: &Path, key: &KeySigner) -> Result<(), StoreError> {
+    write_atomic(&path.with_extension("pub"), format!("{}\n", key.public_openssh()).as_bytes(), 0o644)
 }
 
 #[cfg(test)]

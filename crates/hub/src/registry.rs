@@ -6,7 +6,7 @@ use allod_proto::{
     Fault, FaultCode, Fingerprint, Timestamp,
     witness::{Verdict, WitnessReply, WitnessReport},
 };
-use allod_store::{StoreError, load, remove_file, save, sweep_temporaries};
+use allod_store::{StoreError, load, remove_file, save, settle};
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -84,7 +84,7 @@ impl Registry {
     /// # Errors
     /// [`StoreError`] that names the file: a damaged one is never taken for a server that was not there.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        sweep_temporaries(folder)?;
+        settle(folder)?;
         let mut servers = BTreeMap::new();
         let inspect =
             |source| StoreError::Io { path: folder.to_owned(), step: allod_store::Step::Inspect, source };

@@ -6,6 +6,8 @@
     reason = "what fails in a test's helper fails the test"
 )]
 
+mod formats;
+mod power_cut;
 mod reports;
 mod running;
 mod succession;
