@@ -2,7 +2,7 @@
 //! write under a lock; a file that can't be read is never taken for an empty one.
 
 use allod_proto::{FaultCode, Fingerprint, headers::MANAGEMENT_PORT};
-use allod_store::{StoreError, create_folder, write_atomic};
+use allod_store::{StoreError, create_folder, sweep_temporaries, write_atomic};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
@@ -62,7 +62,7 @@ pub enum InventoryError {
         message: String,
     },
     /// It was written by a newer program.
-    #[error("{path} has format {format}, this program knows {FORMAT}")]
+    #[error("{path} has format {format}; this program reads {FORMAT}, use a version that reads {format}")]
     Newer {
         /// The file.
         path: PathBuf,
@@ -192,6 +192,7 @@ impl Inventory {
     ) -> Result<(), E> {
         create_folders(config).map_err(InventoryError::from)?;
         let _lock = lock(config)?;
+        sweep_temporaries(config).map_err(InventoryError::from)?;
         let mut inventory = Self::load(config)?;
         change(&mut inventory.servers)?;
         inventory.servers.sort_by(|a, b| a.name.cmp(&b.name));

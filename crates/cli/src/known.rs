@@ -12,6 +12,7 @@ use allod_proto::{
     record::{Head, SignedHead},
 };
 use allod_rpc::client::{Memory, Notice};
+use allod_store::{StoreError, disk, is_temporary, remove_file, write_atomic, write_unsynced};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
@@ -22,6 +23,8 @@ use std::{
 };
 
 const FORMAT: u32 = 1;
+/// How far apart the heads in synced copies are.
+const SYNCED_EVERY: Duration = Duration::from_secs(3600);
 
 /// What is remembered of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,25 @@ pub struct KnownServer {
     /// The apps seen there, for completion.
     #[serde(default)]
     pub apps: Vec<AppRef>,
+    /// When the head was signed that the synced copy has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    synced: Option<Timestamp>,
+}
+
+impl KnownServer {
+    fn nothing(identity: &Fingerprint) -> Self {
+        Self {
+            format: FORMAT,
+            identity: identity.clone(),
+            epoch: None,
+            newest: None,
+            head: None,
+            head_at: None,
+            key: None,
+            apps: Vec::new(),
+            synced: None,
+        }
+    }
 }
 
 /// What is remembered can't be read or written.
@@ -118,33 +140,24 @@ impl KnownServers {
     /// [`KnownError`] when there is a file that can't be read, or isn't one of ours.
     pub fn load(&self, identity: &Fingerprint) -> Result<KnownServer, KnownError> {
         let path = self.path(identity);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(KnownServer {
-                    format: FORMAT,
-                    identity: identity.clone(),
-                    epoch: None,
-                    newest: None,
-                    head: None,
-                    head_at: None,
-                    key: None,
-                    apps: Vec::new(),
-                });
-            }
-            Err(error) => return Err(KnownError::Io { path, error }),
+        let copy = read(&synced_copy(&path), identity);
+        let known = match read(&path, identity) {
+            // The power may have gone while it was written: what was synced last is not nothing.
+            Err(Unread::Torn(message)) => match copy {
+                Ok(Some(copy)) => return Ok(copy),
+                Ok(None) | Err(_) => return Err(KnownError::Broken { path, message }),
+            },
+            Err(Unread::Foreign(message)) => return Err(KnownError::Broken { path, message }),
+            Err(Unread::Io(error)) => return Err(KnownError::Io { path, error }),
+            Ok(known) => known,
         };
-        let known: KnownServer = serde_json::from_str(&text)
-            .map_err(|error| KnownError::Broken { path: path.clone(), message: error.to_string() })?;
-        if known.format > FORMAT {
-            let message = format!("it has format {}, this program knows {FORMAT}", known.format);
-            return Err(KnownError::Broken { path, message });
-        }
-        if known.identity != *identity {
-            let message = format!("it is about {}", known.identity);
-            return Err(KnownError::Broken { path, message });
-        }
-        Ok(known)
+        Ok(match (known, copy) {
+            (Some(known), Ok(Some(copy))) if seq(copy.head) > seq(known.head) => {
+                KnownServer { head: copy.head, head_at: copy.head_at, ..known }
+            }
+            (Some(known), _) | (None, Ok(Some(known))) => known,
+            (None, Ok(None) | Err(_)) => KnownServer::nothing(identity),
+        })
     }
 
     /// Changes what is remembered, under a lock. A head that is not higher than the one there is not taken.
@@ -159,7 +172,6 @@ impl KnownServers {
         self.locked(identity, |known| {
             let (head, head_at) = (known.head, known.head_at);
             change(known);
-            let seq = |head: Option<Head>| head.map_or(0, |head| head.seq);
             if head.is_some() && seq(known.head) <= seq(head) {
                 (known.head, known.head_at) = (head, head_at);
             }
@@ -172,11 +184,7 @@ impl KnownServers {
     /// [`KnownError`] when it can't be written.
     pub fn forget(&self, identity: &Fingerprint) -> Result<(), KnownError> {
         let path = self.path(identity);
-        match std::fs::remove_file(&path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(KnownError::Io { path, error }),
-        }
+        [synced_copy(&path), path].iter().try_for_each(|path| remove_file(path).map(drop).map_err(of_store))
     }
 
     fn locked(
@@ -184,15 +192,14 @@ impl KnownServers {
         identity: &Fingerprint,
         change: impl FnOnce(&mut KnownServer),
     ) -> Result<KnownServer, KnownError> {
-        create_folders(&self.folder)
-            .map_err(|error| KnownError::Broken { path: self.folder.clone(), message: error.to_string() })?;
+        create_folders(&self.folder).map_err(of_store)?;
         let path = self.path(identity);
         let _lock = lock(&path.with_extension("lock"))?;
         let mut known = self.load(identity)?;
         let before = known.clone();
         change(&mut known);
         if known != before {
-            write(&path, &known)?;
+            write(&path, known.clone())?;
         }
         Ok(known)
     }
@@ -204,16 +211,89 @@ fn lock(path: &Path) -> Result<File, KnownError> {
         .map_err(|error| KnownError::Io { path: path.to_owned(), error })
 }
 
-/// Whole or not at all, but not synced: after a power cut an older head is remembered, which only notices less, and a
-/// sync each command would cost more than the command.
-fn write(path: &Path, known: &KnownServer) -> Result<(), KnownError> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let failed = |error| KnownError::Io { path: path.to_owned(), error };
-    let temporary = path.with_extension("new");
-    let text = serde_json::to_string(known).map_err(|error| failed(error.into()))?;
-    let open = File::options().create(true).truncate(true).write(true).mode(0o600).open(&temporary);
-    open.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)?;
-    std::fs::rename(&temporary, path).map_err(failed)
+/// Whole or not at all, but not synced, because a sync each command would cost more than the command: after a power cut
+/// it may be torn. So once for an hour of the record a copy is, and that is what is remembered then: an older head, which
+/// only notices less.
+fn write(path: &Path, mut known: KnownServer) -> Result<(), KnownError> {
+    let copy = synced_copy(path);
+    let is_old = match (known.head_at, known.synced) {
+        (Some(head), Some(synced)) => head.since(synced).max(synced.since(head)) >= SYNCED_EVERY,
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    if is_old || !copy.exists() {
+        known.synced = known.head_at;
+        sweep(path).map_err(|error| KnownError::Io { path: path.to_owned(), error })?;
+        write_atomic(&copy, &to_bytes(path, &known)?, 0o600).map_err(of_store)?;
+    }
+    write_unsynced(path, &to_bytes(path, &known)?, 0o600).map_err(of_store)
+}
+
+fn to_bytes(path: &Path, known: &KnownServer) -> Result<Vec<u8>, KnownError> {
+    serde_json::to_vec(known).map_err(|error| KnownError::Io { path: path.to_owned(), error: error.into() })
+}
+
+fn synced_copy(path: &Path) -> PathBuf {
+    path.with_extension("synced.json")
+}
+
+/// Removes what programs that were killed left of this server's files; whoever writes them holds the lock.
+fn sweep(path: &Path) -> io::Result<()> {
+    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem()) else { return Ok(()) };
+    let of_this = [b".", stem.as_encoded_bytes(), b"."].concat();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if is_temporary(&name) && name.as_encoded_bytes().starts_with(&of_this) {
+            disk::remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn of_store(error: StoreError) -> KnownError {
+    match error {
+        StoreError::Io { path, source, .. } => KnownError::Io { path, error: source },
+        other => KnownError::Io { path: PathBuf::new(), error: io::Error::other(other) },
+    }
+}
+
+fn seq(head: Option<Head>) -> u64 {
+    head.map_or(0, |head| head.seq)
+}
+
+enum Unread {
+    Io(io::Error),
+    /// No JSON of ours: as a power cut leaves it.
+    Torn(String),
+    /// Whole, and not for this program or not about this server.
+    Foreign(String),
+}
+
+fn read(path: &Path, identity: &Fingerprint) -> Result<Option<KnownServer>, Unread> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        format: u32,
+    }
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Unread::Io(error)),
+    };
+    let torn = |error: serde_json::Error| Unread::Torn(error.to_string());
+    let Numbered { format } = serde_json::from_slice(&bytes).map_err(torn)?;
+    if format > FORMAT {
+        let message = format!(
+            "it has format {format}, this program reads up to {FORMAT}: use a version that reads {format}"
+        );
+        return Err(Unread::Foreign(message));
+    }
+    let known: KnownServer = serde_json::from_slice(&bytes).map_err(torn)?;
+    if known.identity == *identity {
+        Ok(Some(known))
+    } else {
+        Err(Unread::Foreign(format!("it is about {}", known.identity)))
+    }
 }
 
 /// What one client remembers of one server: in files, with warnings on stderr.

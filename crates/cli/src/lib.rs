@@ -6,9 +6,13 @@ pub mod dispatch;
 #[cfg(unix)]
 pub mod example;
 pub mod failure;
+#[cfg(all(test, target_os = "linux"))]
+mod formats;
 pub mod inventory;
 pub mod keys;
 pub mod known;
+#[cfg(all(test, target_os = "linux"))]
+mod lasting;
 pub mod output;
 #[cfg(target_os = "linux")]
 pub mod recover;

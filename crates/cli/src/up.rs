@@ -4,6 +4,8 @@
 mod announce;
 mod demo;
 mod executor_link;
+#[cfg(test)]
+mod formats;
 mod interrupts;
 mod launcher;
 mod leftovers;

@@ -5,10 +5,11 @@ use super::KeysError;
 use crate::inventory::create_folders;
 use allod_proto::{Fingerprint, Timestamp};
 use allod_signing::{DelegatedSigner, Delegation, KeySigner, Signer};
+use allod_store::{StoreError, disk, is_temporary, remove_file, write_atomic};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -29,6 +30,11 @@ struct Written {
     delegation: String,
     /// The fresh private key, in OpenSSH's form.
     key: String,
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    format: u32,
 }
 
 /// A login that holds.
@@ -74,6 +80,10 @@ impl Logins {
     pub fn load(&self, now: Timestamp) -> Result<(Vec<Login>, Vec<KeysError>), KeysError> {
         let (mut logins, mut broken) = (Vec::new(), Vec::new());
         for path in self.files()? {
+            if is_unfinished(&path) {
+                self.sweep(&path);
+                continue;
+            }
             match read(&path) {
                 Ok(Some(login)) if login.delegation.terms().expires_at() > now => logins.push(login),
                 Ok(Some(login)) => wipe(&login.path)?,
@@ -100,6 +110,7 @@ impl Logins {
             .map_err(|error| KeysError::Unusable { path: self.folder.clone(), why: error.to_string() })?;
         let within = |server: &Fingerprint| delegation.terms().is_for(server);
         let (before, _) = self.load(now)?;
+        let _lock = self.lock().map_err(|error| KeysError::Read { path: self.folder.clone(), error })?;
         let written = Written {
             format: FORMAT,
             parent: parent.clone(),
@@ -130,6 +141,21 @@ impl Logins {
         Ok(files.len())
     }
 
+    /// Held while a login is being written.
+    fn lock(&self) -> io::Result<File> {
+        let path = self.folder.with_extension("lock");
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        file.lock().map(|()| file)
+    }
+
+    /// Wipes what a program was writing when it ended, unless one is writing now. What can't be wiped is tried again.
+    fn sweep(&self, path: &Path) {
+        let lock = File::options().write(true).open(self.folder.with_extension("lock"));
+        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = wipe(path);
+        }
+    }
+
     fn path(&self, key: &Fingerprint) -> PathBuf {
         // A fingerprint's + and / have no business in a file name.
         let name = key.as_str().trim_start_matches("SHA256:").replace('+', "-").replace('/', "_");
@@ -148,6 +174,10 @@ impl Logins {
     }
 }
 
+fn is_unfinished(path: &Path) -> bool {
+    path.file_name().is_some_and(is_temporary) || path.extension().is_some_and(|extension| extension == "new")
+}
+
 fn read(path: &Path) -> Result<Option<Login>, KeysError> {
     let failed = |error| KeysError::Read { path: path.to_owned(), error };
     let unusable = |why: String| KeysError::Unusable { path: path.to_owned(), why };
@@ -163,10 +193,18 @@ fn read(path: &Path) -> Result<Option<Login>, KeysError> {
     }
     let mut text = Zeroizing::new(String::new());
     file.take(LIMIT).read_to_string(&mut text).map_err(failed)?;
-    let written: Written = serde_json::from_str(&text).map_err(|why| unusable(why.to_string()))?;
-    if written.format > FORMAT {
-        return Err(unusable(format!("it has format {}, this program knows {FORMAT}", written.format)));
+    if text.starts_with('\0') {
+        // Its end was cut off between the two steps of `wipe`.
+        return wipe(path).map(|()| None);
     }
+    // The number first: a newer one need not be readable.
+    let Numbered { format } = serde_json::from_str(&text).map_err(|why| unusable(why.to_string()))?;
+    if format > FORMAT {
+        let why =
+            format!("it has format {format}; this program reads {FORMAT}, use a version that reads {format}");
+        return Err(unusable(why));
+    }
+    let written: Written = serde_json::from_str(&text).map_err(|why| unusable(why.to_string()))?;
     let delegation = Delegation::parse(&written.delegation).map_err(|why| unusable(why.to_string()))?;
     Ok(Some(Login {
         path: path.to_owned(),
@@ -181,28 +219,24 @@ fn write(path: &Path, mut written: Written) -> Result<(), KeysError> {
     let text = serde_json::to_string(&written).map(Zeroizing::new);
     written.key.zeroize();
     let text = text.map_err(|error| failed(error.into()))?;
-    let temporary = path.with_extension("new");
-    let open = File::options().create(true).truncate(true).write(true).mode(0o600).open(&temporary);
-    open.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)
+    write_atomic(path, text.as_bytes(), 0o600).map_err(|error| of_store(path, &error))
 }
 
-/// Writes over a file before it is removed, as far as the disk lets it.
+/// Writes over a file before it is removed, as far as the disk lets it. Both are on the disk when this returns.
 fn wipe(path: &Path) -> Result<(), KeysError> {
-    let gone = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(KeysError::Read { path: path.to_owned(), error }),
-    };
     let overwrite = || {
-        let mut file = File::options().write(true).open(path)?;
+        let file = File::options().write(true).open(path)?;
         let length = usize::try_from(file.metadata()?.len().min(LIMIT)).unwrap_or_default();
-        file.write_all(&vec![0; length])?;
-        file.sync_all()
+        disk::write_all(&file, &vec![0; length])?;
+        disk::sync(&file)
     };
     // What can't be written over is removed all the same.
     let _ = overwrite();
-    fs::remove_file(path).or_else(gone)
+    remove_file(path).map(drop).map_err(|error| of_store(path, &error))
+}
+
+fn of_store(path: &Path, error: &StoreError) -> KeysError {
+    KeysError::Unusable { path: path.to_owned(), why: error.to_string() }
 }
 
 #[cfg(test)]

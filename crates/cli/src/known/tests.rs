@@ -14,10 +14,36 @@ fn a_broken_file_is_not_taken_for_nothing_known() {
     let folder = tempfile::tempdir().unwrap();
     let servers = KnownServers::new(folder.path());
     servers.change(&identity(), |known| known.head = Some(head(5))).unwrap();
+    let path = servers.path(&identity());
+    for text in ["", "{}"] {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(servers.load(&identity()).unwrap().head, Some(head(5)), "{text:?}: the synced copy is");
+    }
     for text in ["", "{}", "{\"format\":2}"] {
-        std::fs::write(servers.path(&identity()), text).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::write(synced_copy(&path), text).unwrap();
         assert!(matches!(servers.load(&identity()), Err(KnownError::Broken { .. })), "{text:?}");
     }
+}
+
+#[test]
+fn a_newer_format_is_refused_although_an_older_copy_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = KnownServers::new(folder.path());
+    servers.change(&identity(), |known| known.head = Some(head(5))).unwrap();
+    std::fs::write(servers.path(&identity()), "{\"format\":2,\"heads\":[]}").unwrap();
+    let refused = servers.load(&identity()).unwrap_err().to_string();
+    assert!(refused.contains("use a version that reads 2"), "{refused}");
+}
+
+#[test]
+fn a_forgotten_server_is_not_remembered_by_its_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = KnownServers::new(folder.path());
+    servers.change(&identity(), |known| known.head = Some(head(5))).unwrap();
+    servers.forget(&identity()).unwrap();
+    assert_eq!(servers.load(&identity()).unwrap().head, None);
+    servers.forget(&identity()).unwrap();
 }
 
 #[test]

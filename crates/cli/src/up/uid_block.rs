@@ -24,7 +24,7 @@ const HELD: &str = "/run/allod/uids";
 /// The block of a state folder, as it is remembered there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BlockRecord {
+pub(super) struct BlockRecord {
     first: u32,
 }
 
