@@ -181,7 +181,8 @@ async fn clean_up(agent: &Arc<Agent>, open: &OpenOperation, state: OperationStat
     let Ok((desired, _)) = look(agent, open).await else { return };
     let Some(current) = desired.current else { return };
     let (agent, app) = (Arc::clone(agent), open.app.clone());
-    let pruned = tokio::task::spawn_blocking(move || agent.chunks.prune(&app, &[&current])).await;
+    let pruned =
+        tokio::task::spawn_blocking(move || agent.chunks.prune(&app, &[&current], agent.now())).await;
     if let Ok(Err(fault)) = pruned {
         tracing::debug!(%fault, "chunks were not pruned");
     }

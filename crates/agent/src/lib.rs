@@ -7,7 +7,11 @@ mod door;
 mod drive;
 mod executor_link;
 mod facts;
+#[cfg(test)]
+mod formats;
 mod keys;
+#[cfg(test)]
+mod lasting;
 mod log_reader;
 mod observations;
 mod operations;
@@ -19,6 +23,7 @@ mod route_table;
 mod runtimes;
 mod service;
 mod site;
+mod tidy;
 mod witness;
 
 pub use program::main;

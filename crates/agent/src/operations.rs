@@ -6,7 +6,7 @@ use allod_proto::{
     executor::OpenOperation,
     operation::{Happening, OperationEvent, OperationState, OperationSummary},
 };
-use allod_store::Format;
+use allod_store::{Format, disk};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,7 +27,7 @@ const NUMBERS: u64 = 10_000;
 
 /// An ended operation's file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct OperationRecord {
+pub(crate) struct OperationRecord {
     summary: OperationSummary,
     events: Vec<OperationEvent>,
 }
@@ -120,6 +120,7 @@ impl Operations {
         let folder = agent_folder.join("operations");
         allod_store::create_folder(&folder, 0o700).map_err(|error| error.to_string())?;
         let mut ended = BTreeMap::new();
+        allod_store::sweep_temporaries(&folder).map_err(|error| error.to_string())?;
         for entry in std::fs::read_dir(&folder).map_err(|error| error.to_string())?.flatten() {
             match allod_store::load::<OperationRecord>(&entry.path()) {
                 Ok(Some(record)) if open.iter().any(|open| open.id == record.summary.id) => {}
@@ -179,7 +180,7 @@ impl Operations {
         ended.insert((record.summary.started_at, id.clone()), record.summary);
         while ended.len() > KEPT {
             let Some(((_, oldest), _)) = ended.pop_first() else { break };
-            let _ = std::fs::remove_file(self.file(&oldest));
+            let _ = disk::remove(&self.file(&oldest));
         }
         drop(ended);
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);

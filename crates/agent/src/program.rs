@@ -13,7 +13,7 @@ use crate::{
     reconcile::{self, Keeper},
     route_table::RouteTables,
     service::AgentService,
-    witness,
+    tidy, witness,
 };
 use allod_daemon::{Clock, CommonFlags, Shutdown};
 use allod_mesh::{Listener, Mesh, StaticMesh, StaticSettings};
@@ -130,6 +130,7 @@ async fn run(settings: Settings) -> Result<(), String> {
         () = door::serve(mesh, listener, Arc::clone(&service)) => {}
         () = serve_socket(socket, service) => {}
         () = reconcile::run(Arc::clone(&agent)) => {}
+        () = tidy::run(Arc::clone(&agent)) => {}
         () = agent.observations.run(&agent.link, || agent.now()) => {}
         () = tell_hub(&agent) => {}
         () = agent.replaced() => tracing::info!("the identity was rotated: beginning again with the new one"),
@@ -146,6 +147,8 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
     let attached = attach(&link).await?;
     let folder = settings.state.join("agent");
     let identity = identity(&folder, attached.identity_key.as_ref())?;
+    // What an earlier life wrote and did not sync is about to be believed.
+    allod_store::settle(&folder).map_err(|error| error.to_string())?;
     let chunks = Chunks::open(&folder, &boot_id()).map_err(|error| error.to_string())?;
     Ok(Arc::new(Agent {
         clock,

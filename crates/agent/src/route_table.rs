@@ -3,9 +3,10 @@
 use allod_apps::routes::merge;
 use allod_proto::{
     AppRef, Fault, FaultCode,
-    routes::{ProxyAnswer, ProxyAsk, ProxyStatus, Route, RouteTable, RouteTarget},
+    routes::{FORMAT, ProxyAnswer, ProxyAsk, ProxyStatus, Route, RouteTable, RouteTarget},
 };
 use allod_proxy::Control;
+use serde::Deserialize;
 use std::{
     collections::HashSet,
     net::SocketAddr,
@@ -31,8 +32,11 @@ impl RouteTables {
     /// A sentence when the file is there and can't be understood: it is never taken for "no routes".
     pub(crate) fn load(file: &Path, control: &Path) -> Result<Self, String> {
         let named = |error: String| format!("{}: {error}", file.display());
+        if let Some(folder) = file.parent().filter(|folder| folder.is_dir()) {
+            allod_store::settle(folder).map_err(|error| error.to_string())?;
+        }
         let table = match std::fs::read(file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| named(error.to_string()))?,
+            Ok(bytes) => parse(&bytes).map_err(named)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => RouteTable::empty(),
             Err(error) => return Err(named(error.to_string())),
         };
@@ -115,7 +119,7 @@ impl RouteTables {
         }
     }
 
-    fn write(&self, table: &RouteTable) -> Result<(), Fault> {
+    pub(crate) fn write(&self, table: &RouteTable) -> Result<(), Fault> {
         let bytes = serde_json::to_vec_pretty(table).map_err(|error| {
             Fault::new(FaultCode::Internal, format!("the routes can't be written: {error}"))
         })?;
@@ -147,6 +151,21 @@ impl RouteTables {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// Looks at the number first: a newer table need not be readable.
+fn parse(bytes: &[u8]) -> Result<RouteTable, String> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        format: u32,
+    }
+    let Numbered { format } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if format != FORMAT {
+        return Err(format!(
+            "the routes have format {format}; this program reads {FORMAT}, use a version that reads {format}"
+        ));
+    }
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 fn unreachable_proxy(error: &allod_proxy::ControlError) -> Fault {

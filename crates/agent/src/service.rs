@@ -1,7 +1,7 @@
 //! What stands behind both doors: who is calling becomes a `Caller`, and everything asked goes through `dispatch`, a
 //! read here, a change at the executor.
 
-use crate::{agent::Agent, commands, drive, executor_link::unexpected, facts, recorder::ReadRecorder};
+use crate::{agent::Agent, commands, drive, executor_link::unexpected, facts, recorder::ReadRecorder, tidy};
 use allod_commands::{Caller, Door, Permit, authorize, dispatch};
 use allod_proto::{
     Command, CommandId, Fault, FaultCode, Request, Timestamp,
@@ -66,8 +66,9 @@ impl Service for AgentService {
         let request = Request { v: allod_proto::VERSION, id, command: chunk.command() };
         let agent = Arc::clone(&self.0);
         let keep = async move |_: Permit, _: Request| {
+            tidy::learn(&agent, &chunk.app).await?;
             let kept = tokio::task::spawn_blocking(move || {
-                agent.chunks.keep(&chunk.app, &chunk.digest, &chunk.bytes).map(|()| chunk.digest)
+                agent.chunks.keep(&chunk.app, &chunk.digest, &chunk.bytes, agent.now()).map(|()| chunk.digest)
             });
             let chunk = kept.await.map_err(|_| unexpected())??;
             commands::reply(ChunkReply { chunk })
@@ -124,7 +125,7 @@ async fn change(agent: &Arc<Agent>, command: Command, call: Option<SignedCall>) 
         )
         .hint("use a key that is enrolled: `allod --key FILE …`")
     })?;
-    let reply = match agent.link.ask(Action::Perform(call)).await? {
+    let mut reply = match agent.link.ask(Action::Perform(call)).await? {
         Done::Replied { reply } => reply,
         Done::Begun(begun) => {
             let operation = begun.operation.id.clone();
@@ -137,6 +138,7 @@ async fn change(agent: &Arc<Agent>, command: Command, call: Option<SignedCall>) 
     match &command {
         // In force before the reply is on its way.
         Command::KeysAdd(_) | Command::KeysRevoke(_) | Command::KeysRotate(_) => agent.refresh_keys().await?,
+        Command::ServerPrune(params) => reply = tidy::prune(agent, params.app.as_ref(), reply).await?,
         Command::ServerRotateIdentity(_) => drop(agent.rotated.send_replace(true)),
         Command::OpsCancel(params) => {
             if let Some(running) = agent.operations.running(&params.operation) {

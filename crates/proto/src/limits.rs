@@ -32,5 +32,11 @@ pub const RELEASE_ENTRIES: usize = 200_000;
 pub const RELEASE_BYTES: u64 = 16 * 1024 * 1024 * 1024;
 /// The largest manifest, in bytes; it travels as chunks.
 pub const MANIFEST: usize = 64 * 1024 * 1024;
+/// The most bytes of chunks of one app that no release is made of: the largest release and its manifest.
+pub const UNFINISHED_UPLOADS: u64 = RELEASE_BYTES + 64 * 1024 * 1024;
+/// How long a chunk that somebody asked for or sent is counted on, whoever frees space.
+pub const UPLOAD_LEASE: Duration = Duration::from_secs(60 * 60);
+/// How long chunks of a deploy that never happened stay by themselves.
+pub const UPLOAD_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much of a log one reply or frame may carry, in bytes.
 pub const LOG_PART: usize = 64 * 1024;

@@ -18,7 +18,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::sync::mpsc;
 
 pub(super) fn missing(agent: &Agent, params: &AppMissing) -> Result<AppMissingReply, Fault> {
-    Ok(AppMissingReply { missing: agent.chunks.missing(&params.app, &params.chunks)? })
+    Ok(AppMissingReply { missing: agent.chunks.missing(&params.app, &params.chunks, agent.now())? })
 }
 
 pub(super) async fn status(agent: &Agent, app: &AppRef) -> Result<AppStatus, Fault> {

@@ -3,6 +3,7 @@
 
 use crate::{
     cli::Cli,
+    visitor,
     world::{World, fresh_folder, fresh_uid},
 };
 use std::{
@@ -17,9 +18,13 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount(folder: &Path, test: &str) -> Option<Self> {
+        Self::mount_with(folder, test, "size=1g,mode=755")
+    }
+
+    fn mount_with(folder: &Path, test: &str, options: &str) -> Option<Self> {
         let mounted = rustix::process::geteuid().is_root()
             && Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=1g,mode=755", "tmpfs"])
+                .args(["-t", "tmpfs", "-o", options, "tmpfs"])
                 .arg(folder)
                 .status()
                 .is_ok_and(|status| status.success());
@@ -36,6 +41,14 @@ impl SmallDisk {
         while file.write_all(&block).is_ok() {}
         while file.write_all(&block[..512]).is_ok() {}
         path
+    }
+
+    /// Until there is room for no further file, whatever its size. Answers the files that take it.
+    fn fill_with_files(&self) -> Vec<PathBuf> {
+        let folder = self.0.join("fillers");
+        std::fs::create_dir(&folder).unwrap();
+        let paths = (0..).map(|number: u32| folder.join(number.to_string()));
+        paths.take_while(|path| File::create(path).is_ok()).collect()
     }
 }
 
@@ -87,9 +100,68 @@ async fn on_a_full_disk_what_frees_it_works_and_nothing_new_begins() {
         "still full"
     );
 
+    owner.run_in(&app.folder, &["app", "remove"]).await.ok();
+    for folder in ["releases", "data", "logs", "agent/chunks"] {
+        let left = world.state.join(folder).join("blog/production");
+        assert!(!left.exists(), "{} is left", left.display());
+    }
+
     std::fs::remove_file(filler).unwrap();
     owner.run(&["keys", "add", &late, "--role", "viewer"]).await.ok();
     owner.run_in(&app.folder, &["deploy"]).await.ok();
+    owner.run(&["audit", "verify"]).await.ok();
+    drop(world);
+}
+
+/// What lies in a folder, its files and folders without those of apps.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_deploy_that_runs_out_of_disk_midway_leaves_what_served_and_succeeds_once_there_is_room() {
+    let (folder, home) = (fresh_folder(), fresh_folder());
+    let test = "a_deploy_that_runs_out_of_disk_midway_leaves_what_served_and_succeeds_once_there_is_room";
+    // Bytes there are plenty, so that nothing is refused beforehand; files run out in the middle.
+    let options = "size=1g,mode=755,nr_inodes=6000";
+    let Some(disk) = SmallDisk::mount_with(folder.path(), test, options) else { return };
+    let world = World::up_in(folder, fresh_uid(), "info").await;
+    let app = world.app("blog");
+    app.deploy(&world, "v1").await.ok();
+    app.write("v2");
+    for number in 0..300 {
+        std::fs::write(app.folder.join(format!("part-{number}")), format!("{number}").repeat(50)).unwrap();
+    }
+    let owner = elsewhere(&world, home.path());
+    let mut fillers = disk.fill_with_files();
+    let (chunks, releases) =
+        (world.state.join("agent/chunks/blog/production"), world.state.join("releases/blog/production"));
+    let serves = async |version: &str| {
+        let answer = visitor::get(world.http, "blog.test", "/").await.unwrap();
+        assert!(answer.status == 200 && answer.body.contains(version), "{answer:?}");
+    };
+
+    // While chunks arrive.
+    fillers.drain(..100).for_each(|path| std::fs::remove_file(path).unwrap());
+    let sent = owner.run_in(&app.folder, &["deploy"]).await;
+    assert!(sent.code != 0 && sent.stdout.contains("disk_full") && sent.stdout.contains("prune"), "{sent:?}");
+    let arrived = names(&chunks);
+    assert!(arrived.len() > 20 && !arrived.iter().any(|name| name.starts_with('.')), "{}", arrived.len());
+    assert_eq!(names(&releases).len(), 1);
+    serves("v1").await;
+
+    // While the release is laid out: room for the rest of the chunks, and for a few files more.
+    fillers.drain(..260).for_each(|path| std::fs::remove_file(path).unwrap());
+    let laid = owner.run_in(&app.folder, &["deploy"]).await;
+    assert!(laid.code != 0 && laid.stdout.contains("disk_full") && laid.stdout.contains("prune"), "{laid:?}");
+    assert!(names(&chunks).len() > 300, "all chunks are there");
+    assert_eq!(names(&releases).len(), 1, "nothing half made is left");
+    serves("v1").await;
+
+    fillers.drain(..).for_each(|path| std::fs::remove_file(path).unwrap());
+    owner.run_in(&app.folder, &["deploy"]).await.ok();
+    serves("v2").await;
     owner.run(&["audit", "verify"]).await.ok();
     drop(world);
 }

@@ -1,4 +1,6 @@
 //! Messages of protocol versions that are spoken no more by this program but still understood, as they were recorded.
 
 #[cfg(test)]
+mod formats;
+#[cfg(test)]
 mod version_1;
