@@ -2,7 +2,7 @@
 //! the others, so one run shows everything there is to mend.
 
 use crate::finding::{Finding, tell};
-use crate::{budget, contract, deny, layers, map, program, sizes, tree, words};
+use crate::{budget, contract, deny, formats, layers, map, program, sizes, tree, words};
 use anyhow::{Result, bail};
 use std::path::Path;
 use std::time::Instant;
@@ -18,6 +18,8 @@ pub(crate) enum Check {
     Map,
     /// Whether docs/protocol.md says what `proto` says.
     Contract,
+    /// Whether each numbered format has a fixture.
+    Formats,
     /// How many packages the lock file has.
     Budget,
     /// What no file may name.
@@ -33,11 +35,12 @@ pub(crate) enum Check {
 }
 
 impl Check {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Layers,
         Self::Sizes,
         Self::Map,
         Self::Contract,
+        Self::Formats,
         Self::Budget,
         Self::Words,
         Self::Fmt,
@@ -52,6 +55,7 @@ impl Check {
             Self::Sizes => "sizes",
             Self::Map => "map",
             Self::Contract => "contract",
+            Self::Formats => "formats",
             Self::Budget => "budget",
             Self::Words => "words",
             Self::Fmt => "fmt",
@@ -84,6 +88,7 @@ impl Check {
             Self::Sizes => sizes::check(root),
             Self::Map => map::check(root),
             Self::Contract => contract::check(root),
+            Self::Formats => formats::check(root),
             Self::Budget => budget::check(root),
             Self::Words => words::check(root),
             Self::Fmt => program::cargo(root, &["fmt", "--all", "--check"], "run `cargo fmt --all`"),

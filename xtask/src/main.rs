@@ -5,6 +5,7 @@ mod check;
 mod contract;
 mod deny;
 mod finding;
+mod formats;
 mod layers;
 mod manifest;
 mod map;
