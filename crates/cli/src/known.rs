@@ -1,6 +1,8 @@
 //! What is remembered of each server between runs: its epoch, the highest head of its record, the key it accepted, the
 //! names of its apps. One file a server; a head never goes back, whichever program writes last.
 
+mod file;
+
 use crate::{
     failure::Failure,
     inventory::{Inventory, create_folders},
@@ -12,10 +14,10 @@ use allod_proto::{
     record::{Head, SignedHead},
 };
 use allod_rpc::client::{Memory, Notice};
-use allod_store::{StoreError, disk, is_temporary, remove_file, write_atomic, write_unsynced};
+use allod_store::remove_file;
+use file::{Unread, lock, of_store, read, synced_copy, write};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,8 +25,6 @@ use std::{
 };
 
 const FORMAT: u32 = 1;
-/// How far apart the heads in synced copies are.
-const SYNCED_EVERY: Duration = Duration::from_secs(3600);
 
 /// What is remembered of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,95 +205,8 @@ impl KnownServers {
     }
 }
 
-fn lock(path: &Path) -> Result<File, KnownError> {
-    let open = File::options().create(true).truncate(false).write(true).open(path);
-    open.and_then(|file| file.lock().map(|()| file))
-        .map_err(|error| KnownError::Io { path: path.to_owned(), error })
-}
-
-/// Whole or not at all, but not synced, because a sync each command would cost more than the command: after a power cut
-/// it may be torn. So once for an hour of the record a copy is, and that is what is remembered then: an older head, which
-/// only notices less.
-fn write(path: &Path, mut known: KnownServer) -> Result<(), KnownError> {
-    let copy = synced_copy(path);
-    let is_old = match (known.head_at, known.synced) {
-        (Some(head), Some(synced)) => head.since(synced).max(synced.since(head)) >= SYNCED_EVERY,
-        (Some(_), None) => true,
-        (None, _) => false,
-    };
-    if is_old || !copy.exists() {
-        known.synced = known.head_at;
-        sweep(path).map_err(|error| KnownError::Io { path: path.to_owned(), error })?;
-        write_atomic(&copy, &to_bytes(path, &known)?, 0o600).map_err(of_store)?;
-    }
-    write_unsynced(path, &to_bytes(path, &known)?, 0o600).map_err(of_store)
-}
-
-fn to_bytes(path: &Path, known: &KnownServer) -> Result<Vec<u8>, KnownError> {
-    serde_json::to_vec(known).map_err(|error| KnownError::Io { path: path.to_owned(), error: error.into() })
-}
-
-fn synced_copy(path: &Path) -> PathBuf {
-    path.with_extension("synced.json")
-}
-
-/// Removes what programs that were killed left of this server's files; whoever writes them holds the lock.
-fn sweep(path: &Path) -> io::Result<()> {
-    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem()) else { return Ok(()) };
-    let of_this = [b".", stem.as_encoded_bytes(), b"."].concat();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if is_temporary(&name) && name.as_encoded_bytes().starts_with(&of_this) {
-            disk::remove(&entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn of_store(error: StoreError) -> KnownError {
-    match error {
-        StoreError::Io { path, source, .. } => KnownError::Io { path, error: source },
-        other => KnownError::Io { path: PathBuf::new(), error: io::Error::other(other) },
-    }
-}
-
 fn seq(head: Option<Head>) -> u64 {
     head.map_or(0, |head| head.seq)
-}
-
-enum Unread {
-    Io(io::Error),
-    /// No JSON of ours: as a power cut leaves it.
-    Torn(String),
-    /// Whole, and not for this program or not about this server.
-    Foreign(String),
-}
-
-fn read(path: &Path, identity: &Fingerprint) -> Result<Option<KnownServer>, Unread> {
-    #[derive(Deserialize)]
-    struct Numbered {
-        format: u32,
-    }
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Unread::Io(error)),
-    };
-    let torn = |error: serde_json::Error| Unread::Torn(error.to_string());
-    let Numbered { format } = serde_json::from_slice(&bytes).map_err(torn)?;
-    if format > FORMAT {
-        let message = format!(
-            "it has format {format}, this program reads up to {FORMAT}: use a version that reads {format}"
-        );
-        return Err(Unread::Foreign(message));
-    }
-    let known: KnownServer = serde_json::from_slice(&bytes).map_err(torn)?;
-    if known.identity == *identity {
-        Ok(Some(known))
-    } else {
-        Err(Unread::Foreign(format!("it is about {}", known.identity)))
-    }
 }
 
 /// What one client remembers of one server: in files, with warnings on stderr.

@@ -1,5 +1,7 @@
 //! What a client keeps, and a power cut before every operation on its disk.
 
+#![cfg(target_os = "linux")]
+
 use crate::{
     inventory::{Inventory, InventoryError, Server},
     keys::Logins,

@@ -6,12 +6,12 @@ pub mod dispatch;
 #[cfg(unix)]
 pub mod example;
 pub mod failure;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod formats;
 pub mod inventory;
 pub mod keys;
 pub mod known;
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod lasting;
 pub mod output;
 #[cfg(target_os = "linux")]

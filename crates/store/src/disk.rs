@@ -203,7 +203,19 @@ pub fn sync_content(open: &File) -> io::Result<()> {
 /// What the system says.
 pub fn sync_all(open: impl AsFd) -> io::Result<()> {
     let what = || Operation::SyncAll { path: path_of(&open) };
-    noted(what, || Ok(rustix::fs::syncfs(&open)?))
+    noted(what, || sync_file_system_of(&open))
+}
+
+#[cfg(target_os = "linux")]
+fn sync_file_system_of(open: impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(open)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system_of(_open: impl AsFd) -> io::Result<()> {
+    // There is no call for one file system.
+    rustix::fs::sync();
+    Ok(())
 }
 
 /// Makes a folder that was not there, 0700 at most.

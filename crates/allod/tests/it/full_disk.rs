@@ -165,3 +165,38 @@ async fn a_deploy_that_runs_out_of_disk_midway_leaves_what_served_and_succeeds_o
     owner.run(&["audit", "verify"]).await.ok();
     drop(world);
 }
+
+#[tokio::test]
+async fn what_a_failed_deploy_sent_goes_with_prune_an_hour_later_and_what_serves_stays() {
+    let world = World::up().await;
+    let app = world.app("blog");
+    app.deploy(&world, "v1").await.ok();
+    let chunks = world.state.join("agent/chunks/blog/production");
+    let of_v1 = names(&chunks);
+    app.write("v2");
+    std::fs::write(app.folder.join("run.sh"), "#!/bin/sh\nexit 1\n").unwrap();
+    let failed = app.run(&world, &["deploy"]).await;
+    assert_ne!(failed.code, 0, "{failed:?}");
+    let sent = names(&chunks).len() - of_v1.len();
+    assert!(sent > 0, "it was sent");
+
+    let freed = async || {
+        let document = app.run(&world, &["servers", "prune"]).await.ok().json();
+        document["servers"][0]["bytes"].as_u64().unwrap()
+    };
+    freed().await;
+    assert_eq!(names(&chunks).len(), of_v1.len() + sent, "somebody may be about to try again");
+    let before = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    for name in names(&chunks) {
+        let times = std::fs::FileTimes::new().set_modified(before);
+        File::options().write(true).open(chunks.join(name)).unwrap().set_times(times).unwrap();
+    }
+    assert!(freed().await > 0, "it says what it freed");
+    let (mut left, mut expected) = (names(&chunks), of_v1);
+    left.sort();
+    expected.sort();
+    assert_eq!(left, expected);
+    let answer = visitor::get(world.http, "blog.test", "/").await.unwrap();
+    assert!(answer.body.contains("v1"), "{answer:?}");
+    app.deploy(&world, "v3").await.ok();
+}
