@@ -70,12 +70,16 @@ mod tests {
 
     #[test]
     fn a_new_store_without_a_fixture_fails_and_is_told_which_file_to_keep() {
-        let found = judge("crates/a/src/b.rs", &STORE.replace('2', "1"), &[]);
+        let found = judge("crates/a/src/b.rs", &STORE.replace("= 2", "= 1"), &[]);
         assert_eq!(found.len(), 1);
         assert!(found[0].fails && found[0].line == 3, "{found:?}");
         assert!(found[0].message.contains("crates/a/tests/fixtures/rotated-identity.format-1."), "{found:?}");
         let other = files(&["crates/b/tests/fixtures/rotated-identity.format-1.json"]);
-        assert_eq!(judge("crates/a/src/b.rs", &STORE.replace('2', "1"), &other).len(), 1, "of another crate");
+        assert_eq!(
+            judge("crates/a/src/b.rs", &STORE.replace("= 2", "= 1"), &other).len(),
+            1,
+            "of another crate"
+        );
     }
 
     #[test]

@@ -112,10 +112,10 @@ impl Operation {
     }
 }
 
-#[cfg(feature = "test-support")]
+#[cfg(any(test, feature = "test-support"))]
 use crate::power_cut::noted;
 
-#[cfg(not(feature = "test-support"))]
+#[cfg(not(any(test, feature = "test-support")))]
 fn noted<T>(_what: impl FnOnce() -> Operation, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     act()
 }

@@ -4,11 +4,11 @@ pub mod atomic;
 pub mod beneath;
 pub mod disk;
 pub mod error;
-#[cfg(feature = "test-support")]
+#[cfg(any(test, feature = "test-support"))]
 pub mod fixtures;
 pub mod format;
 pub mod lock;
-#[cfg(feature = "test-support")]
+#[cfg(any(test, feature = "test-support"))]
 pub mod power_cut;
 pub mod reserve;
 pub mod space;

@@ -308,6 +308,15 @@ fn a_stored_map_that_contradicts_itself_is_an_error() {
     assert!(matches!(StoredMap::read(&text), Err(StoredMapError::Refused(Refusal::SameKey(..)))));
 }
 
+/// Whoever changes the format adds a file and keeps this one: the format before is read by its successor.
+#[test]
+fn a_stored_map_of_format_1_is_read_as_it_was_written() {
+    let fixture = include_bytes!("../../tests/fixtures/stored.format-1.json");
+    assert_eq!(StoredMap::read(fixture), Ok(stored()));
+    let json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
+    assert_eq!(json(&stored().write().unwrap()), json(fixture), "a changed layout takes a new number");
+}
+
 #[test]
 fn a_stored_map_is_the_same_again() {
     let stored = stored();
