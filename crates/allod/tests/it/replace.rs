@@ -44,6 +44,10 @@ async fn the_proxy_is_replaced_under_load_and_no_request_fails() {
         old.iter().all(|pid| !is_alive(*pid)).then_some(())
     })
     .await;
+    eventually("each of them is said to have retired", async || {
+        (world.events("retired") >= old.len()).then_some(())
+    })
+    .await;
     assert_eq!(world.events("retired"), old.len());
     assert!(is_alive(world.pid("proxy")));
     let log = world.state.join("proxy/access.log");
