@@ -24,7 +24,12 @@ use std::{
 
 /// How sshd runs it for a key of recovery: what was asked is in the environment, the flags are the key's line's.
 fn asked(run: &Path, flags: &[&str], original: Option<&str>, input: &[u8], uid: Option<u32>) -> Output {
-    let mut command = Command::new(BINARY);
+    // Another user may not be able to go where the build is.
+    let copy = run.with_file_name("allod-for-all");
+    if uid.is_some() && !copy.exists() {
+        std::fs::copy(BINARY, &copy).unwrap();
+    }
+    let mut command = Command::new(if uid.is_some() { copy.as_path() } else { Path::new(BINARY) });
     command.arg("recover").arg("--run").arg(run).args(flags).env_clear().current_dir("/");
     command.env("SSH_CONNECTION", "192.0.2.7 50000 192.0.2.1 22");
     if let Some(original) = original {
