@@ -13,13 +13,18 @@ use crate::{
     route_table::RouteTables,
 };
 use allod_daemon::Clock;
+use allod_mesh::Mesh;
 use allod_proto::{
     Fault, Timestamp,
     executor::{Action, Attached, Done, Looked},
     record::SignedHead,
 };
 use allod_signing::{KeySigner, Window};
-use std::{sync::Mutex, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// How long the reply to a rotation may take on its way before this program ends.
@@ -44,9 +49,20 @@ pub(crate) struct Agent {
     /// Whether the identity in hand is not the server's any more.
     pub(crate) rotated: watch::Sender<bool>,
     pub(crate) door: DoorFacts,
+    pub(crate) mesh: Arc<dyn Mesh>,
 }
 
 impl Agent {
+    /// Where the management API is now; what the settings say while the machine has no address on the mesh.
+    pub(crate) fn place(&self) -> String {
+        let listen = self.settings.listen;
+        let status = self.mesh.watch().borrow().clone();
+        match status.addresses.first() {
+            Some(first) => SocketAddr::new(*first, listen.port).to_string(),
+            None => listen.to_string(),
+        }
+    }
+
     /// How things stand, as the executor sees it.
     pub(crate) async fn look(&self) -> Result<Looked, Fault> {
         let looked = expect_done!(self.link.ask(Action::Look {}).await, Done::Looked(looked) => *looked)?;

@@ -2,7 +2,7 @@
 
 use crate::service::AgentService;
 use allod_daemon::raise_descriptor_limit;
-use allod_mesh::{Listener, Mesh};
+use allod_mesh::FollowingListener;
 use allod_proto::Timestamp;
 use allod_rpc::server::{Doorway, ListenerLimits, Service};
 use std::{
@@ -59,7 +59,7 @@ impl DoorFacts {
 }
 
 /// Serves the mesh until it is dropped.
-pub(crate) async fn serve(mesh: Arc<dyn Mesh>, listener: Listener, service: Arc<AgentService>) {
+pub(crate) async fn serve(mut listener: FollowingListener, service: Arc<AgentService>) {
     let limits = ListenerLimits::default().within(raise_descriptor_limit());
     let agent = Arc::clone(&service.0);
     agent.door.bound.store(u64::try_from(limits.connections).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -68,10 +68,10 @@ pub(crate) async fn serve(mesh: Arc<dyn Mesh>, listener: Listener, service: Arc<
         let room = doorway.room().await;
         let connection = listener.accept().await;
         agent.door.learn(listener.failures(), agent.now());
-        let (mesh, doorway) = (Arc::clone(&mesh), Arc::clone(&doorway));
+        let (mesh, doorway) = (Arc::clone(&agent.mesh), Arc::clone(&doorway));
         tokio::spawn(async move {
             let peer = connection.peer().ip();
-            match mesh.whois(peer).await {
+            match mesh.whois(connection.peer()).await {
                 Ok(Some(_)) => doorway.serve(room, connection, peer).await,
                 Ok(None) => doorway.service().refused(&peer.to_string(), "not a peer of the mesh"),
                 Err(error) => tracing::warn!(%error, %peer, "the mesh does not say who a peer is"),

@@ -27,7 +27,7 @@ pub(crate) fn probe(agent: &Agent, command: &Command) -> Result<Value, Fault> {
         }
         Command::ServerInfo(_) => serde_json::to_value(ServerInfoReply {
             name: agent.settings.name.clone(),
-            address: agent.settings.listen.to_string(),
+            address: agent.place(),
             version,
             identity,
         }),

@@ -16,11 +16,11 @@ use crate::{
     tidy, witness,
 };
 use allod_daemon::{Clock, CommonFlags, Shutdown};
-use allod_mesh::{Listener, Mesh, StaticMesh, StaticSettings};
+use allod_mesh::{FollowingListener, Mesh, MeshKind, MeshSettings, Place};
 use allod_proto::executor::{Action, Attached, Done, IdentityKey};
 use allod_rpc::server::serve_socket;
 use allod_signing::{KeySigner, Signer, Window};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use std::{
     ffi::OsString,
     net::SocketAddr,
@@ -28,7 +28,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -52,12 +51,16 @@ pub(crate) struct Settings {
     /// The server's own name
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// Where the management API listens: an address of this machine on the mesh
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub(crate) listen: SocketAddr,
-    /// How this machine is on the mesh
-    #[arg(long, value_enum, default_value_t = MeshChoice::Static)]
-    pub(crate) mesh: MeshChoice,
+    /// Where the management API listens: an address of this machine on the mesh, or with tailscaled only a port
+    #[arg(long, value_name = "ADDRESS:PORT|PORT")]
+    pub(crate) listen: Place,
+    /// How this machine is on the mesh: loopback (development), static (the given address), tailscaled, or auto
+    /// (tailscaled where it is installed, otherwise static)
+    #[arg(long, value_name = "DRIVER", default_value_t = MeshKind::Static)]
+    pub(crate) mesh: MeshKind,
+    /// Tailscaled's socket, if it isn't at its usual place
+    #[arg(long, value_name = "PATH")]
+    pub(crate) mesh_socket: Option<PathBuf>,
     /// The executor's connection is standard input
     #[arg(long, conflicts_with = "executor")]
     pub(crate) executor_stdin: bool,
@@ -75,14 +78,6 @@ pub(crate) struct Settings {
     pub(crate) hub: Option<SocketAddr>,
     #[command(flatten)]
     common: CommonFlags,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MeshChoice {
-    /// Development: this machine only.
-    Loopback,
-    /// A given mesh address.
-    Static,
 }
 
 /// Runs the agent until it is told to end, or the executor goes.
@@ -117,17 +112,15 @@ fn start(settings: Settings) -> Result<(), String> {
 async fn run(settings: Settings) -> Result<(), String> {
     let shutdown = Shutdown::on_signals().map_err(|error| format!("signals: {error}"))?;
     let stream = connect_executor(&settings).await?;
-    let agent = open(settings, stream).await?;
-    let listener = listen(&agent.settings).await?;
+    let mesh = mesh_of(&settings).await?;
+    let agent = open(settings, stream, mesh).await?;
     let socket = bind_local(&agent.settings.run)?;
     for open in agent.attached.open.clone() {
         drive::spawn(&agent, open, true);
     }
     let service = Arc::new(AgentService(Arc::clone(&agent)));
-    tracing::info!(identity = %agent.identity.fingerprint(), address = ?listener.1.addresses(), "the agent is ready");
-    let (mesh, listener) = listener;
     tokio::select! {
-        () = door::serve(mesh, listener, Arc::clone(&service)) => {}
+        why = serve_mesh(&agent, Arc::clone(&service)) => return Err(why),
         () = serve_socket(socket, service) => {}
         () = reconcile::run(Arc::clone(&agent)) => {}
         () = tidy::run(Arc::clone(&agent)) => {}
@@ -141,7 +134,7 @@ async fn run(settings: Settings) -> Result<(), String> {
     Ok(())
 }
 
-async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, String> {
+async fn open(settings: Settings, stream: UnixStream, mesh: Arc<dyn Mesh>) -> Result<Arc<Agent>, String> {
     let clock = Clock::start();
     let link = ExecutorLink::new(stream);
     let attached = attach(&link).await?;
@@ -163,6 +156,7 @@ async fn open(settings: Settings, stream: UnixStream) -> Result<Arc<Agent>, Stri
         keeper: Keeper::default(),
         rotated: watch::Sender::new(false),
         door: DoorFacts::default(),
+        mesh,
         settings,
         identity,
         link,
@@ -215,35 +209,39 @@ fn load_identity(path: &Path) -> Result<KeySigner, String> {
     KeySigner::from_openssh(&text, None).map_err(|error| named(error.to_string()))
 }
 
-async fn listen(settings: &Settings) -> Result<(Arc<dyn Mesh>, Listener), String> {
-    let mesh = match settings.mesh {
-        MeshChoice::Loopback => StaticSettings::loopback(),
-        MeshChoice::Static => StaticSettings {
-            addresses: vec![settings.listen.ip()],
-            name: None,
-            mode: allod_mesh::Mode { development: false, own_ranges: Vec::new() },
-        },
-    };
-    let mesh: Arc<dyn Mesh> = Arc::new(StaticMesh::start(mesh).map_err(|refusal| refusal.to_string())?);
-    let mut said = false;
-    loop {
-        match mesh.listen(settings.listen.port()).await {
-            Ok(listener) => return Ok((mesh, listener)),
-            // The address may come later: at boot the mesh starts when it starts.
-            Err(allod_mesh::MeshError::NotHere { address }) => {
-                if !said {
-                    tracing::warn!(%address, "waiting for the mesh address");
-                    said = true;
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            Err(error) => {
-                let cause =
-                    std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-                return Err(format!("{error}{cause}"));
-            }
+/// Serves the mesh as soon as this machine is on it; apps and the local socket don't wait for that. Comes back with the
+/// reason only where waiting is of no use.
+async fn serve_mesh(agent: &Agent, service: Arc<AgentService>) -> String {
+    let port = agent.settings.listen.port;
+    match FollowingListener::open(Arc::clone(&agent.mesh), port).await {
+        Ok(listener) => {
+            let identity = agent.identity.fingerprint();
+            tracing::info!(%identity, address = ?listener.addresses(), "the agent is ready");
+            door::serve(listener, service).await;
+            "the door to the mesh has closed".to_owned()
         }
+        Err(error) => in_full(&error),
     }
+}
+
+async fn mesh_of(settings: &Settings) -> Result<Arc<dyn Mesh>, String> {
+    let mesh = MeshSettings {
+        kind: settings.mesh,
+        address: settings.listen.address,
+        socket: settings.mesh_socket.clone(),
+    };
+    mesh.open().await.map_err(|error| in_full(&error))
+}
+
+fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 fn bind_local(run: &Path) -> Result<UnixListener, String> {
@@ -256,5 +254,34 @@ async fn tell_hub(agent: &Agent) {
     match agent.settings.hub {
         Some(hub) => witness::run(agent, hub).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(words: &[&str]) -> Settings {
+        let needed = ["agent", "--state=/s", "--run=/r", "--name=web1", "--proxy-control=/p", "--routes=/t"];
+        Settings::try_parse_from(needed.iter().chain(words)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_no_meshs_is_refused_at_the_start_whatever_the_driver() {
+        for mesh in ["static", "tailscaled", "auto", "loopback"] {
+            for listen in ["0.0.0.0:9844", "192.0.2.1:9844", "[::]:9844"] {
+                let told = ["--mesh-socket=/nowhere/sock", "--mesh", mesh, "--listen", listen];
+                assert!(mesh_of(&settings(&told)).await.is_err(), "{mesh}: {listen}");
+            }
+        }
+        assert!(mesh_of(&settings(&["--listen=127.0.0.1:9844"])).await.is_err());
+        assert!(mesh_of(&settings(&["--listen=9844"])).await.is_err(), "static needs an address");
+    }
+
+    #[tokio::test]
+    async fn with_tailscaled_a_port_is_enough_and_a_daemon_that_is_not_there_yet_is_waited_for() {
+        let told = ["--mesh=tailscaled", "--listen=9844", "--mesh-socket=/nowhere/sock"];
+        let status = mesh_of(&settings(&told)).await.unwrap().status().await.unwrap();
+        assert!(!status.up && status.troubles.len() == 1, "{status:?}");
     }
 }

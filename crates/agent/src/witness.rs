@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Method, header};
 use hyper_util::rt::TokioIo;
 use std::{net::SocketAddr, time::Duration};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -49,7 +49,7 @@ async fn report(agent: &Agent, hub: SocketAddr) -> Result<WitnessReply, String> 
         PublicKey::from_openssh(&agent.attached.record_key).map_err(|error| error.to_string())?;
     let mut report = WitnessReport {
         name: agent.settings.name.clone(),
-        port: agent.settings.listen.port(),
+        port: agent.settings.listen.port,
         identity_key: agent.identity.public_openssh(),
         record_key: agent.attached.record_key.clone(),
         head: agent.head(),
@@ -61,14 +61,14 @@ async fn report(agent: &Agent, hub: SocketAddr) -> Result<WitnessReply, String> 
     let signature = agent.identity.sign(NAMESPACE, &bytes).map_err(|error| error.to_string())?;
     report.signature = sshsig::to_base64(&signature);
     let body = serde_json::to_vec(&report).map_err(|error| error.to_string())?;
-    match tokio::time::timeout(DEADLINE, post(hub, body)).await {
+    match tokio::time::timeout(DEADLINE, post(agent, hub, body)).await {
         Ok(answer) => answer,
         Err(_) => Err("no answer in time".to_owned()),
     }
 }
 
-async fn post(hub: SocketAddr, body: Vec<u8>) -> Result<WitnessReply, String> {
-    let stream = TcpStream::connect(hub).await.map_err(|error| error.to_string())?;
+async fn post(agent: &Agent, hub: SocketAddr, body: Vec<u8>) -> Result<WitnessReply, String> {
+    let stream = agent.mesh.connect(hub).await.map_err(|error| error.to_string())?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;

@@ -95,7 +95,11 @@ impl From<ClientError> for Failure {
 
 impl From<SettingsError> for Failure {
     fn from(error: SettingsError) -> Self {
-        Self::usage(error.to_string()).hint("set ALLOD_HOME to a folder of yours")
+        let hint = match &error {
+            SettingsError::NoHome | SettingsError::Relative(_) => "set ALLOD_HOME to a folder of yours",
+            SettingsError::Mesh(_) => "set it to one of these, or leave it away: auto is what it is then",
+        };
+        Self::usage(error.to_string()).hint(hint)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod known;
 #[cfg(test)]
 mod lasting;
+pub mod mesh;
 pub mod output;
 #[cfg(target_os = "linux")]
 pub mod recover;

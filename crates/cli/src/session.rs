@@ -154,6 +154,7 @@ impl Session {
         address: SocketAddr,
         memory: Box<dyn Memory>,
     ) -> Result<Client, Failure> {
+        crate::mesh::check_peer(&self.settings, address).await?;
         let peer = Peer {
             name: server.name.clone(),
             address,

@@ -1,5 +1,6 @@
 //! What the client takes from its environment, read once. Nothing else in this crate reads it.
 
+use allod_mesh::MeshKind;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -22,6 +23,10 @@ pub struct Settings {
     pub no_color: bool,
     /// `CI` is set: nobody can be asked, and nothing is drawn over.
     pub ci: bool,
+    /// How this machine is on the mesh: `ALLOD_MESH`, otherwise `auto`.
+    pub mesh: MeshKind,
+    /// Tailscaled's socket, if it isn't at its usual place: `ALLOD_MESH_SOCKET`.
+    pub mesh_socket: Option<PathBuf>,
 }
 
 /// The folders can't be told.
@@ -33,6 +38,9 @@ pub enum SettingsError {
     /// A relative folder would depend on where the program is run.
     #[error("ALLOD_HOME is {0:?}, which is not an absolute path")]
     Relative(PathBuf),
+    /// A word that names no mesh.
+    #[error("ALLOD_MESH: {0}")]
+    Mesh(#[from] allod_mesh::ChoiceError),
 }
 
 impl Settings {
@@ -69,6 +77,7 @@ impl Settings {
                 )
             }
         };
+        let mesh = set("ALLOD_MESH").map(|word| word.to_string_lossy().parse()).transpose()?;
         Ok(Self {
             config,
             state,
@@ -77,6 +86,8 @@ impl Settings {
             agent_socket: path("SSH_AUTH_SOCK"),
             no_color: set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb"),
             ci: set("CI").is_some_and(|ci| ci != "false" && ci != "0"),
+            mesh: mesh.unwrap_or(MeshKind::Auto),
+            mesh_socket: path("ALLOD_MESH_SOCKET"),
         })
     }
 }
@@ -98,6 +109,13 @@ mod tests {
     #[test]
     fn a_relative_allod_home_is_refused() {
         assert!(matches!(of(&[("ALLOD_HOME", "x"), ("HOME", "/h")]), Err(SettingsError::Relative(_))));
+    }
+
+    #[test]
+    fn a_word_that_names_no_mesh_is_refused() {
+        assert!(matches!(of(&[("HOME", "/h"), ("ALLOD_MESH", "tailscale")]), Err(SettingsError::Mesh(_))));
+        assert_eq!(of(&[("HOME", "/h"), ("ALLOD_MESH", "tailscaled")]).unwrap().mesh, MeshKind::Tailscaled);
+        assert_eq!(of(&[("HOME", "/h")]).unwrap().mesh, MeshKind::Auto);
     }
 
     #[test]

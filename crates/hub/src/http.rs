@@ -3,7 +3,7 @@
 
 use crate::{page, registry::Registry, status::HubStatus};
 use allod_daemon::Clock;
-use allod_mesh::{Connection, Listener, Mesh};
+use allod_mesh::{Connection, FollowingListener, Mesh};
 use allod_proto::{Fault, FaultCode, Fingerprint, limits, witness};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -39,7 +39,7 @@ pub struct Hub {
 }
 
 /// Serves until told otherwise: dropping the future ends it with its connections.
-pub async fn run(hub: Arc<Hub>, mesh: Arc<dyn Mesh>, listener: Listener) {
+pub async fn run(hub: Arc<Hub>, mesh: Arc<dyn Mesh>, mut listener: FollowingListener) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -58,7 +58,7 @@ pub async fn run(hub: Arc<Hub>, mesh: Arc<dyn Mesh>, listener: Listener) {
 
 async fn serve(hub: Arc<Hub>, mesh: &dyn Mesh, connection: Connection) {
     let source = connection.peer().ip().to_canonical();
-    match mesh.whois(source).await {
+    match mesh.whois(connection.peer()).await {
         Ok(Some(_)) => {}
         Ok(None) => return tracing::warn!(%source, "dropped a connection of somebody the mesh does not know"),
         Err(error) => {

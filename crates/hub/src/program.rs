@@ -7,18 +7,14 @@ use crate::{
     registry::Registry,
 };
 use allod_daemon::{Clock, CommonFlags, Shutdown};
-use allod_mesh::{Mesh, MeshError, StaticMesh, StaticSettings};
+use allod_mesh::{FollowingListener, MeshKind, MeshSettings, Place};
 use allod_proto::Fingerprint;
 use allod_signing::Signer as _;
 use allod_store::Lock;
 use clap::Parser as _;
 use std::{
-    error::Error, ffi::OsString, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode,
-    sync::Arc, time::Duration,
+    error::Error, ffi::OsString, io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
 };
-
-/// How long a start waits for a port that is still taken, as after a restart.
-const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Watch servers: witness their records, ask whether they answer, show both
 #[derive(Debug, clap::Parser)]
@@ -27,12 +23,16 @@ struct Flags {
     /// The folder that everything lives under; the hub's own is hub/ in it
     #[arg(long, value_name = "DIR", global = true, default_value = "/var/lib/allod")]
     state: PathBuf,
-    /// The address and port on the mesh; port 0 picks a free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9845")]
-    listen: SocketAddr,
-    /// How this machine is on the mesh
-    #[arg(long, value_enum, default_value_t = MeshChoice::Static)]
-    mesh: MeshChoice,
+    /// The address and port on the mesh, or with tailscaled only a port; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS:PORT|PORT", default_value = "9845")]
+    listen: Place,
+    /// How this machine is on the mesh: loopback (development), static (the given address), tailscaled, or auto
+    /// (tailscaled where it is installed, otherwise static)
+    #[arg(long, value_name = "DRIVER", default_value_t = MeshKind::Static)]
+    mesh: MeshKind,
+    /// Tailscaled's socket, if it isn't at its usual place
+    #[arg(long, value_name = "PATH")]
+    mesh_socket: Option<PathBuf>,
     /// A name, besides its address, that browsers may ask for; may be given several times
     #[arg(long, value_name = "HOST")]
     name: Vec<String>,
@@ -40,14 +40,6 @@ struct Flags {
     common: CommonFlags,
     #[command(subcommand)]
     deed: Option<Deed>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum MeshChoice {
-    /// The address given with --listen is this machine's on its mesh
-    Static,
-    /// Development on one machine
-    Loopback,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -130,9 +122,10 @@ async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
     let _lock = Lock::take(&folder)?;
     let identity = identity::load_or_make(&folder)?.fingerprint();
     let registry = Arc::new(Registry::open(&folder.join("servers"))?);
-    let mesh: Arc<dyn Mesh> = Arc::new(StaticMesh::start(mesh_settings(&flags))?);
+    let mesh = MeshSettings { kind: flags.mesh, address: flags.listen.address, socket: flags.mesh_socket };
+    let mesh = mesh.open().await?;
     let listener = tokio::select! {
-        listener = listen(mesh.as_ref(), flags.listen.port()) => listener?,
+        listener = FollowingListener::open(Arc::clone(&mesh), flags.listen.port) => listener?,
         () = shutdown.requested() => return Ok(()),
     };
     let control = control::bind(&folder)?;
@@ -146,31 +139,6 @@ async fn serve(flags: Flags) -> Result<(), Box<dyn Error>> {
     }
     tracing::info!("hub ends");
     Ok(())
-}
-
-fn mesh_settings(flags: &Flags) -> StaticSettings {
-    let mut settings = StaticSettings::loopback();
-    settings.addresses = vec![flags.listen.ip()];
-    settings.mode.development = flags.mesh == MeshChoice::Loopback;
-    settings
-}
-
-/// Waits for an address that is not there yet for as long as it takes, and a little for a port that is taken.
-async fn listen(mesh: &dyn Mesh, port: u16) -> Result<allod_mesh::Listener, MeshError> {
-    let begun = tokio::time::Instant::now();
-    let mut told = false;
-    loop {
-        match mesh.listen(port).await {
-            Err(error @ (MeshError::NotHere { .. } | MeshError::NoAddress)) => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(%error, "waiting for the address");
-                }
-            }
-            Err(MeshError::Listen { .. }) if begun.elapsed() < PORT_PATIENCE => {}
-            done => return done,
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 fn complain(error: &dyn Error) {

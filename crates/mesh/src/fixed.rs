@@ -4,22 +4,16 @@
 use crate::{
     Answer, Connection, Listener, Mesh, MeshError, MeshStatus, Mode, Peer, Refusal,
     guard::{may_be_peer, may_listen},
+    sockets,
 };
 use std::{
-    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    sync::watch,
-    task::JoinHandle,
-};
+use tokio::{sync::watch, task::JoinHandle};
 
 /// How often it is looked whether the address is there.
 const LOOK: Duration = Duration::from_secs(2);
-const BACKLOG: u32 = 1024;
-const CONNECT_WAIT: Duration = Duration::from_secs(5);
 
 /// What a person says about this machine's place on the mesh.
 #[derive(Debug, Clone)]
@@ -95,7 +89,10 @@ fn look(settings: &StaticSettings) -> MeshStatus {
     MeshStatus {
         up: !addresses.is_empty(),
         addresses,
+        interface: None,
         name: settings.name.clone(),
+        key_expiry: None,
+        troubles: Vec::new(),
         driver: if loopback { "loopback" } else { "static" },
     }
 }
@@ -110,20 +107,24 @@ impl Mesh for StaticMesh {
         Box::pin(async move { listen(&self.settings, port) })
     }
 
-    fn whois(&self, address: IpAddr) -> Answer<'_, Option<Peer>> {
-        let known = self.settings.addresses.iter().any(|own| may_be_peer(*own, address, &self.settings.mode));
-        let peer = known.then(|| Peer { name: address.to_canonical().to_string(), user: None });
+    fn whois(&self, peer: SocketAddr) -> Answer<'_, Option<Peer>> {
+        let known = self.knows(peer.ip());
+        let peer =
+            known.then(|| Peer { name: peer.ip().to_canonical().to_string(), user: None, tags: Vec::new() });
         Box::pin(async { Ok(peer) })
     }
 
     fn connect(&self, to: SocketAddr) -> Answer<'_, Connection> {
         Box::pin(async move {
-            let failed = |source: io::Error| MeshError::Connect { address: to, source };
-            let stream = tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(to))
-                .await
-                .map_err(|_| failed(io::ErrorKind::TimedOut.into()))?
-                .map_err(failed)?;
-            let local = stream.local_addr().map_err(failed)?;
+            if !self.knows(to.ip()) {
+                return Err(MeshError::NotAPeer { address: to.ip() });
+            }
+            // Without an address of ours there, it would leave by whatever way is open.
+            if look(&self.settings).addresses.is_empty() {
+                return Err(MeshError::NoAddress);
+            }
+            let stream = sockets::connect(to, None).await?;
+            let local = stream.local_addr().map_err(|source| MeshError::Connect { address: to, source })?;
             Ok(Connection::of(stream, to, local))
         })
     }
@@ -133,30 +134,19 @@ impl Mesh for StaticMesh {
     }
 }
 
+impl StaticMesh {
+    fn knows(&self, address: IpAddr) -> bool {
+        self.settings.addresses.iter().any(|own| may_be_peer(*own, address, &self.settings.mode))
+    }
+}
+
 fn listen(settings: &StaticSettings, port: u16) -> Result<Listener, MeshError> {
-    let mut port = port;
-    let mut sockets = Vec::new();
     for address in &settings.addresses {
         may_listen(*address, &settings.mode)?;
-        let wanted = SocketAddr::new(*address, port);
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrNotAvailable => MeshError::NotHere { address: *address },
-            _ => MeshError::Listen { address: wanted, source },
-        };
-        let socket =
-            if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
-        socket.set_reuseaddr(true).map_err(failed)?;
-        socket.bind(wanted).map_err(failed)?;
-        let bound = socket.listen(BACKLOG).map_err(failed)?;
-        port = bound.local_addr().map_err(failed)?.port();
-        sockets.push(bound);
     }
-    if sockets.is_empty() {
-        return Err(MeshError::NoAddress);
-    }
+    let bound = sockets::listen(&settings.addresses, port, None)?;
     let first = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-    Listener::of(sockets, settings.mode.clone())
-        .map_err(|source| MeshError::Listen { address: first, source })
+    Listener::of(bound, settings.mode.clone()).map_err(|source| MeshError::Listen { address: first, source })
 }
 
 #[cfg(test)]
@@ -196,9 +186,9 @@ mod tests {
     #[tokio::test]
     async fn nobody_outside_loopback_is_known_in_development() {
         let mesh = StaticMesh::start(StaticSettings::loopback()).unwrap();
-        assert_eq!(mesh.whois("100.64.0.1".parse().unwrap()).await.unwrap(), None);
-        assert_eq!(mesh.whois("203.0.113.1".parse().unwrap()).await.unwrap(), None);
-        let peer = mesh.whois("127.0.0.1".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(mesh.whois("100.64.0.1:7".parse().unwrap()).await.unwrap(), None);
+        assert_eq!(mesh.whois("203.0.113.1:7".parse().unwrap()).await.unwrap(), None);
+        let peer = mesh.whois("127.0.0.1:7".parse().unwrap()).await.unwrap().unwrap();
         assert_eq!(peer.name, "127.0.0.1");
     }
 

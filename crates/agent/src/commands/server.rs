@@ -55,6 +55,7 @@ pub(super) async fn doctor(agent: &Agent) -> Result<ServerDoctorReply, Fault> {
         proxy(agent).await,
         apps(agent, &looked),
     ];
+    findings.extend(allod_mesh::findings(&agent.mesh.watch().borrow(), agent.now()));
     findings.extend(isolation(agent));
     findings.sort_by_key(|finding| finding.level);
     Ok(ServerDoctorReply { findings })

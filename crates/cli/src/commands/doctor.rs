@@ -5,6 +5,7 @@ mod server;
 
 use crate::{
     failure::Failure,
+    mesh::OwnMesh,
     render::{Style, safe},
     session::Session,
 };
@@ -34,7 +35,10 @@ struct Place {
 /// # Errors
 /// [`Failure`] when something needs doing.
 pub async fn run(session: &Session, _doctor: Doctor) -> Result<(), Failure> {
-    let mut places = vec![Place { place: "here".to_owned(), findings: laptop::look(session) }];
+    let own = OwnMesh::of(&session.settings).await;
+    let mut here = laptop::look(session);
+    here.extend(own.iter().flat_map(|own| laptop::mesh(own, session.now())));
+    let mut places = vec![Place { place: "here".to_owned(), findings: here }];
     let servers = match session.servers() {
         Ok(servers) => servers,
         // The inventory's own finding stands under `here`; a wrong `--server` is the person's.
@@ -42,7 +46,7 @@ pub async fn run(session: &Session, _doctor: Doctor) -> Result<(), Failure> {
         Err(_) => Vec::new(),
     };
     let looks = servers.iter().map(|server| async {
-        Place { place: server.name.clone(), findings: server::look(session, server).await }
+        Place { place: server.name.clone(), findings: server::look(session, server, own.as_ref()).await }
     });
     places.extend(join_all(looks).await);
     for place in &mut places {

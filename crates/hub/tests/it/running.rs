@@ -7,7 +7,7 @@ use allod_hub::{
     identity, probe,
     registry::Registry,
 };
-use allod_mesh::{Mesh, StaticMesh, StaticSettings};
+use allod_mesh::{FollowingListener, Mesh, StaticMesh, StaticSettings};
 use allod_proto::{
     Epoch, Fingerprint, Timestamp, command::ReplyBody, messages::server::HelloReply, witness::WitnessReport,
 };
@@ -54,7 +54,7 @@ impl Running {
         let clock = Clock::start();
         let registry = Arc::new(Registry::open(&folder.join("servers")).unwrap());
         let mesh: Arc<dyn Mesh> = Arc::new(StaticMesh::start(StaticSettings::loopback()).unwrap());
-        let listener = mesh.listen(0).await.unwrap();
+        let listener = FollowingListener::open(Arc::clone(&mesh), 0).await.unwrap();
         let address = listener.addresses()[0];
         let hub = Hub {
             identity: identity::load_or_make(&folder).unwrap().fingerprint(),

@@ -3,9 +3,13 @@
 use super::{bad, failed, good, warning};
 use crate::{
     keys::{Agent, FileKey, KeysError, default_files},
+    mesh::OwnMesh,
     session::Session,
 };
-use allod_proto::messages::server::Finding;
+use allod_proto::{
+    Timestamp,
+    messages::server::{Finding, FindingLevel},
+};
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _};
 
 /// Looks at this machine.
@@ -13,6 +17,18 @@ pub(super) fn look(session: &Session) -> Vec<Finding> {
     let mut findings = vec![inventory(session)];
     findings.extend(remembered(session));
     findings.extend(keys(session));
+    findings
+}
+
+/// What is wrong with this machine's place on the mesh. Of a mesh that is only here, and that nobody said is ours, it is
+/// no more than a warning.
+pub(super) fn mesh(own: &OwnMesh, now: Timestamp) -> Vec<Finding> {
+    let mut findings = allod_mesh::findings(&own.status(), now);
+    for finding in
+        findings.iter_mut().filter(|finding| !own.is_chosen() && finding.level == FindingLevel::Bad)
+    {
+        finding.level = FindingLevel::Warning;
+    }
     findings
 }
 

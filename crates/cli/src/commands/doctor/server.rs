@@ -5,6 +5,7 @@ use crate::{
     commands::{fleet::DEADLINE, servers::bytes},
     failure::Failure,
     inventory::Server,
+    mesh::{NOBODY, OwnMesh},
     render::time::span,
     session::{Session, resolve},
 };
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 const CLOCK_NOTE: Duration = Duration::from_secs(5);
 
 /// Looks at one server.
-pub(super) async fn look(session: &Session, server: &Server) -> Vec<Finding> {
+pub(super) async fn look(session: &Session, server: &Server, own: Option<&OwnMesh>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let looking = signed(session, server, &mut findings);
     match timeout(DEADLINE, looking).await {
@@ -32,7 +33,19 @@ pub(super) async fn look(session: &Session, server: &Server) -> Vec<Finding> {
             findings.push(bad("server", message, "look at it over SSH: is the agent running?"));
         }
     }
+    // Only where it is not reached: it may be on another mesh than the one that is asked.
+    if let Some(own) = own
+        && !findings.iter().any(|finding| finding.about == "reachable")
+    {
+        findings.extend(nobody(server, own).await);
+    }
     findings
+}
+
+async fn nobody(server: &Server, own: &OwnMesh) -> Option<Finding> {
+    let address = resolve(&server.address).await.ok()?;
+    let message = format!("{} is nobody's on the mesh, as far as this machine knows", address.ip());
+    own.is_nobodys(address).await.then(|| bad("mesh", message, NOBODY))
 }
 
 async fn signed(session: &Session, server: &Server, findings: &mut Vec<Finding>) -> Result<(), Failure> {

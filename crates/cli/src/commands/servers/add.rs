@@ -1,10 +1,11 @@
-//! `allod servers add`: resolve, check the address, ask who is there, have a person compare the identity, make a signed
+//! `allod servers add`: resolve, check the address, look for it on the mesh, ask who is there, have a person compare the identity, make a signed
 //! call, pin, and only then save. What fails saves nothing.
 
 use super::probe::{Claims, check_address, claims, signed_status, step};
 use crate::{
     failure::Failure,
     inventory::{Inventory, InventoryError, Server, is_name, with_port},
+    mesh::check_peer,
     session::{Session, resolve},
 };
 use allod_proto::{FaultCode, Fingerprint};
@@ -38,6 +39,8 @@ pub(super) async fn run(session: &Session, add: Add) -> Result<(), Failure> {
     let written = with_port(add.address.as_deref().unwrap_or(&add.host));
     let address = step("look up the address", resolve(&written).await)?;
     step("check the address", check_address(address, add.outside_mesh))?;
+    let known = if add.outside_mesh { Ok(()) } else { check_peer(&session.settings, address).await };
+    step("look for it on the mesh", known)?;
     let claims = step("ask who is there", claims(address).await)?;
     let name = step("choose a name", choose_name(session, &add, &claims))?;
     step("compare the identity", compare(session, &add, &claims, &name))?;

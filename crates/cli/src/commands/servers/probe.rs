@@ -6,7 +6,7 @@ use allod_proto::{
     FaultCode, Fingerprint, messages::server::ServerStatus, messages::server::ServerStatusReply,
 };
 use allod_rpc::client::{self, Client};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// What a server claims without a signature.
 pub(super) struct Claims {
@@ -24,7 +24,7 @@ pub(super) fn step<T>(name: &str, outcome: Result<T, Failure>) -> Result<T, Fail
 
 /// Refuses an address that the management API can't have, unless it was said that it may.
 pub(super) fn check_address(address: SocketAddr, anywhere: bool) -> Result<(), Failure> {
-    if anywhere || is_mesh(address.ip()) || address.ip().is_loopback() {
+    if anywhere || allod_mesh::is_mesh_address(address.ip()) || address.ip().is_loopback() {
         return Ok(());
     }
     Err(Failure::new(
@@ -35,13 +35,6 @@ pub(super) fn check_address(address: SocketAddr, anywhere: bool) -> Result<(), F
         "the management API answers only on the mesh: use the server's address there. \
          For a network of your own that encrypts, --outside-mesh says so",
     ))
-}
-
-fn is_mesh(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => matches!(ip.octets(), [100, second, ..] if (64..128).contains(&second)),
-        IpAddr::V6(ip) => matches!(ip.segments(), [0xfd7a, 0x115c, 0xa1e0, ..]),
-    }
 }
 
 /// Asks both unsigned probes; they must tell of the same server.
