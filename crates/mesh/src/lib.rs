@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod choice;
+pub mod coordination;
 pub mod findings;
 pub mod fixed;
 pub mod follow;
@@ -13,6 +14,7 @@ mod sockets;
 pub mod tailscaled;
 
 pub use choice::{ChoiceError, MeshKind, MeshSettings, Place};
+pub use coordination::Coordination;
 pub use findings::findings;
 pub use fixed::{StaticMesh, StaticSettings};
 pub use follow::FollowingListener;

@@ -7,6 +7,7 @@ mod judge;
 mod local_api;
 mod watching;
 
+pub(crate) use answer::{moment, plain};
 pub use local_api::SOCKET;
 
 use crate::{

@@ -10,6 +10,7 @@
 )]
 
 mod contract;
+mod coordination;
 mod following;
 mod hostile;
 mod local_api;

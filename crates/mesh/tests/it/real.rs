@@ -1,5 +1,6 @@
 //! The driver with a real tailscaled, on hosts of the test's own, over a real Headscale where there is one.
 
+mod coordinator;
 mod lab;
 
 use crate::spaces::{self, Lab, wait_until};
