@@ -32,6 +32,7 @@ mod liar;
 mod limits;
 mod liveness;
 mod load;
+mod mesh;
 mod operations;
 mod processes;
 mod record;

@@ -126,7 +126,10 @@ fn a_stolen_older_key_is_taken_no_more_once_a_newer_was_seen() {
     let (old, new) = (root().sign(machine(1), 3), root().sign(machine(2), 4));
     assert_eq!(old.verify(root().public(), 3), Ok(machine(1)));
     assert_eq!(old.verify(root().public(), 4), Err(TokenError::Older { shown: 3, seen: 4 }));
-    assert_eq!(newest(std::slice::from_ref(&old), root().public(), 4), Err(TokenError::Older { shown: 3, seen: 4 }));
+    assert_eq!(
+        newest(std::slice::from_ref(&old), root().public(), 4),
+        Err(TokenError::Older { shown: 3, seen: 4 })
+    );
     for shown in [[old.clone(), new.clone()], [new, old]] {
         assert_eq!(newest(&shown, root().public(), 3), Ok((machine(2), 4)));
     }
