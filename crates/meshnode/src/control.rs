@@ -1,0 +1,1 @@
+//! The client of a coordinator: Noise, register, map.
