@@ -1,0 +1,4 @@
+mod hostile;
+mod map;
+mod paths;
+mod world;

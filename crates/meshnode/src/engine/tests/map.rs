@@ -1,0 +1,91 @@
+use super::world::{START, World, key};
+use crate::{Identity, engine::Engine, packet::tests::datagram};
+use allod_meshproto::{Prefix, netmap::MOST_AGE};
+use ring::rand::SystemRandom;
+use std::{sync::Arc, time::Duration};
+
+#[test]
+fn without_a_map_there_is_nobody() {
+    let world = World::new(2);
+    let random = Arc::new(SystemRandom::new());
+    let mut engine = Engine::new(Identity::generate(random.as_ref()).unwrap(), random);
+    engine.on_ip(world.now, &datagram([100, 64, 0, 1].into(), 1, [100, 64, 0, 2].into(), 7, b"x"));
+    engine.tick(world.now);
+    assert_eq!((engine.addresses().count(), engine.who_is([100, 64, 0, 2].into())), (0, None));
+}
+
+#[test]
+fn a_map_for_another_key_makes_nobody_a_peer() {
+    let mut world = World::new(2);
+    let map = world.map(1);
+    world.hosts[0].engine.on_map(START, &map, START);
+    assert_eq!(world.hosts[0].engine.addresses().count(), 0);
+    assert!(world.echo(0, 1, 1_000).is_none());
+}
+
+#[test]
+fn a_peer_whose_key_expires_is_cut_off_though_the_coordinator_is_away() {
+    let mut world = World::new(2);
+    world.control_is_up = false;
+    let mut map = world.map(0);
+    let peer = map.peers.values_mut().next().unwrap();
+    Arc::make_mut(peer).key_expiry = Some(world.now.plus(Duration::from_secs(10)));
+    let now = world.now;
+    world.hosts[0].engine.on_map(now, &map, now);
+    assert!(world.echo(0, 1, 1_000).is_some());
+    world.run(10_500);
+    assert!(world.echo(0, 1, 1_000).is_none());
+    assert_eq!(world.hosts[0].engine.who_is([100, 64, 0, 2].into()), None);
+}
+
+#[test]
+fn a_stored_map_is_used_for_fourteen_days_and_no_longer() {
+    let mut world = World::new(2);
+    world.control_is_up = false;
+    let map = world.map(0);
+    let heard_at = world.now.minus(MOST_AGE).plus(Duration::from_secs(10));
+    let now = world.now;
+    world.hosts[0].engine.on_map(now, &map, heard_at);
+    assert!(world.echo(0, 1, 1_000).is_some());
+    world.run(10_500);
+    assert!(world.echo(0, 1, 1_000).is_none());
+}
+
+#[test]
+fn when_this_nodes_own_key_expires_it_talks_to_nobody() {
+    let mut world = World::new(2);
+    world.control_is_up = false;
+    let mut map = world.map(0);
+    Arc::make_mut(&mut map.me).key_expiry = Some(world.now.plus(Duration::from_secs(10)));
+    let now = world.now;
+    world.hosts[0].engine.on_map(now, &map, now);
+    assert!(world.echo(0, 1, 1_000).is_some());
+    world.run(10_500);
+    assert!(world.echo(0, 1, 1_000).is_none());
+}
+
+#[test]
+fn a_map_whose_peers_claim_one_address_gives_it_to_neither() {
+    let mut world = World::new(3);
+    world.control_is_up = false;
+    let mut map = world.map(0);
+    for peer in map.peers.values_mut() {
+        Arc::make_mut(peer).addresses = vec![Prefix::host([100, 64, 0, 2].into())];
+    }
+    let now = world.now;
+    world.hosts[0].engine.on_map(now, &map, now);
+    assert!(world.echo(0, 1, 2_000).is_none());
+    assert_eq!(world.hosts[0].engine.who_is([100, 64, 0, 2].into()), None);
+    world.send_echo(1, 0, *b"from one");
+    world.send_echo(2, 0, *b"from two");
+    world.run(2_000);
+    assert!(world.hosts[0].received.is_empty());
+}
+
+#[test]
+fn a_peer_is_known_by_its_own_address() {
+    let world = World::new(2);
+    let found = world.hosts[0].engine.who_is([100, 64, 0, 2].into()).unwrap();
+    assert_eq!(found.key, key(&world.hosts[1].identity));
+    assert_eq!(world.hosts[0].engine.who_is([100, 64, 0, 9].into()), None);
+}
