@@ -16,7 +16,7 @@ pub use output::{Output, Standing};
 pub use path::Route;
 pub use peer::PeerPath;
 
-use crate::Identity;
+use crate::{Identity, filter::Firewall};
 use admission::Admission;
 use allod_meshproto::{DiscoKey, NodeKey, disco::DiscoBox, netmap::NetMap, stun as wire};
 use allod_proto::Timestamp;
@@ -49,6 +49,7 @@ pub struct Engine {
     identity: Identity,
     random: Random,
     admission: Admission,
+    firewall: Firewall,
     map: Option<mapping::Current>,
     peers: HashMap<NodeKey, Peer>,
     by_index: HashMap<u32, NodeKey>,
@@ -70,6 +71,7 @@ impl Engine {
     pub fn new(identity: Identity, random: Random) -> Self {
         Self {
             admission: Admission::new(identity.node.public()),
+            firewall: Firewall::default(),
             identity,
             random,
             map: None,

@@ -2,6 +2,7 @@
 
 pub mod control;
 mod engine;
+mod filter;
 pub mod identity;
 mod packet;
 pub mod relay;

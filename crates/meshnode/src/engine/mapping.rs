@@ -3,6 +3,7 @@
 use super::{Engine, Output, peer::Peer, routes::Routes};
 use allod_meshproto::{
     NodeKey,
+    filter::Filter,
     netmap::{MOST_AGE, NetMap},
 };
 use allod_proto::Timestamp;
@@ -59,6 +60,7 @@ impl Engine {
         let holds = current.holds(now, own);
         let live: Vec<_> = current.map.live_peers(now).filter(|_| holds).cloned().collect();
         let addresses: Vec<_> = current.map.addresses().filter(|_| holds).collect();
+        let rules = if holds { current.map.filter().0 } else { Filter::default() };
         self.routes = Routes::new(addresses, &live);
         let keys: HashSet<_> = live.iter().map(|node| node.key).collect();
         self.peers.retain(|key, _| keys.contains(key));
@@ -66,6 +68,8 @@ impl Engine {
             self.take_in(now, node);
         }
         self.reindex();
+        let (routes, peers) = (&self.routes, &self.peers);
+        self.firewall.set_rules(rules, |ip| Some(peers.get(&routes.peer(ip)?)?.node.as_ref()));
         self.settle_home(now);
         self.tell_standing(now);
     }

@@ -29,6 +29,9 @@ impl Engine {
         if !self.routes.own().contains(&header.source) {
             return;
         }
+        if !self.firewall.outgoing(now, &header) {
+            return;
+        }
         self.touch(now, key);
         let Some(peer) = self.peers.get_mut(&key) else { return };
         match peer.tunnel(&self.identity.node).seal(packet) {
@@ -106,8 +109,11 @@ impl Engine {
             tracing::debug!(source = %header.source, target = %header.target, "a packet from another's address is dropped");
             return;
         }
-        self.touch(now, key);
-        self.put(Output::Packet(packet));
+        let Some(peer) = self.peers.get(&key) else { return };
+        if self.firewall.incoming(now, &header, &peer.node) {
+            self.touch(now, key);
+            self.put(Output::Packet(packet));
+        }
     }
 
     /// Sends what waited for a session, if there is one now.

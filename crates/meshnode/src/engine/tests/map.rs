@@ -89,3 +89,18 @@ fn a_peer_is_known_by_its_own_address() {
     assert_eq!(found.key, key(&world.hosts[1].identity));
     assert_eq!(world.hosts[0].engine.who_is([100, 64, 0, 9].into()), None);
 }
+
+#[test]
+fn a_map_without_rules_lets_replies_in_and_nothing_else() {
+    let mut world = World::new(2);
+    world.control_is_up = false;
+    let mut map = world.map(0);
+    map.filters.clear();
+    let now = world.now;
+    world.hosts[0].engine.on_map(now, &map, now);
+    assert!(world.echo(0, 1, 1_000).is_some());
+    world.hosts[0].received.clear();
+    world.send_echo(1, 0, *b"uncalled");
+    world.run(1_000);
+    assert!(world.hosts[0].received.is_empty());
+}
