@@ -4,6 +4,7 @@ pub mod control;
 mod engine;
 mod filter;
 pub mod identity;
+mod netstack;
 mod packet;
 pub mod relay;
 

@@ -1,0 +1,300 @@
+//! The stack itself, without waiting: sockets, listeners whose backlog grows with what asks, and streams that nobody holds any more.
+
+use super::device::Queues;
+use crate::packet::{Kind, Packet, Step};
+use allod_proto::Timestamp;
+use smoltcp::{
+    iface::{Config, Interface, PollResult, SocketHandle, SocketSet},
+    socket::tcp::{self, State},
+    time::{Duration as Span, Instant},
+    wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// Bytes of each direction of a stream. They are zero pages until they are used.
+const BUFFER: usize = 256 * 1024;
+/// Connections of one listener that are coming about, or wait to be accepted.
+pub(super) const BACKLOG: usize = 256;
+/// Sockets in all.
+pub(super) const SOCKETS: usize = 4_096;
+/// Connections that one address began.
+const FROM_ONE: usize = 1_024;
+/// A peer that does not acknowledge for so long is gone.
+const SILENCE: Span = Span::from_secs(120);
+/// How often a silent connection is asked whether it is there.
+const KEEP_ALIVE: Span = Span::from_secs(30);
+/// A stream that was dropped may take so long to send what it has and end.
+const LINGER: Duration = Duration::from_secs(60);
+/// The first port that connections go out from.
+const FIRST_PORT: u16 = 49_152;
+
+struct Listening {
+    /// Sockets that listen, or whose connection is coming about.
+    waiting: Vec<SocketHandle>,
+    /// Connections to be accepted.
+    ready: VecDeque<SocketHandle>,
+    /// Requests since the last poll.
+    asked: usize,
+    notify: Arc<Notify>,
+}
+
+pub(crate) struct Stack {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    queues: Queues,
+    addresses: Vec<IpAddr>,
+    listeners: HashMap<u16, Listening>,
+    /// Sockets whose stream is gone, and since when.
+    orphans: Vec<(SocketHandle, Timestamp)>,
+    next_port: u16,
+    now: Timestamp,
+}
+
+impl Stack {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut queues = Queues::default();
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = seed;
+        let offset = u16::try_from(seed % 16_000).unwrap_or(0);
+        Self {
+            interface: Interface::new(config, &mut queues, Instant::ZERO),
+            sockets: SocketSet::new(Vec::new()),
+            queues,
+            addresses: Vec::new(),
+            listeners: HashMap::new(),
+            orphans: Vec::new(),
+            next_port: FIRST_PORT.saturating_add(offset),
+            now: Timestamp(0),
+        }
+    }
+
+    pub(super) fn set_addresses(&mut self, addresses: &[IpAddr]) {
+        let unicast = |ip: &&IpAddr| IpAddress::from(**ip).is_unicast();
+        self.addresses = addresses.iter().filter(unicast).copied().collect();
+        let own = &self.addresses;
+        self.interface.update_ip_addrs(|list| {
+            list.clear();
+            for address in own {
+                // Every address is one hop away: which are peers is decided elsewhere. What does not fit is not listened on.
+                let _ = list.push(IpCidr::new(IpAddress::from(*address), 0));
+            }
+        });
+    }
+
+    pub(super) fn inject(&mut self, packet: Vec<u8>) {
+        if let Some(Packet { source, target, kind: Kind::Tcp { to, step: Step::Open, .. }, .. }) =
+            Packet::parse(&packet)
+            && !self.makes_room(source, target, to)
+        {
+            // Not refused but dropped: the peer tries again.
+            return;
+        }
+        self.queues.push(packet);
+    }
+
+    /// Whether a request for a connection can be answered. One to a port that nobody listens on can: it is refused.
+    fn makes_room(&mut self, source: IpAddr, target: IpAddr, port: u16) -> bool {
+        if !self.addresses.contains(&target) {
+            return false;
+        }
+        let from_one = self.tcp().filter(|socket| remote(socket).is_some_and(|at| at.ip() == source)).count();
+        let total = self.sockets.iter().count();
+        let Some(listening) = self.listeners.get_mut(&port) else { return true };
+        let idle = listening.waiting.len().saturating_add(listening.ready.len());
+        let fits = from_one < FROM_ONE && total < SOCKETS && idle.max(listening.asked) < BACKLOG;
+        if fits {
+            listening.asked = listening.asked.saturating_add(1);
+        }
+        fits
+    }
+
+    fn tcp(&self) -> impl Iterator<Item = &tcp::Socket<'static>> {
+        self.sockets.iter().filter_map(|(_, socket)| match socket {
+            smoltcp::socket::Socket::Tcp(socket) => Some(socket),
+        })
+    }
+
+    pub(super) fn poll(&mut self, now: Timestamp) -> (Vec<Vec<u8>>, Option<Duration>) {
+        self.now = now.max(self.now);
+        let at = Instant::from_millis(i64::try_from(self.now.0).unwrap_or(i64::MAX));
+        self.grow_backlogs();
+        while self.interface.poll(at, &mut self.queues, &mut self.sockets) == PollResult::SocketStateChanged
+            && !self.queues.is_full()
+        {}
+        self.settle_backlogs();
+        self.bury_orphans();
+        let packets = self.queues.take_outgoing();
+        let delay = self.interface.poll_delay(at, &self.sockets);
+        (packets, delay.map(|delay| Duration::from_micros(delay.total_micros())))
+    }
+
+    /// A listening socket takes one connection: there must be as many as were asked for.
+    fn grow_backlogs(&mut self) {
+        for (port, listening) in &mut self.listeners {
+            let sockets = &self.sockets;
+            let is_idle = |handle: &&SocketHandle| sockets.get::<tcp::Socket<'_>>(**handle).is_listening();
+            let idle = listening.waiting.iter().filter(is_idle).count();
+            for _ in idle..listening.asked {
+                let mut socket = socket();
+                if socket.listen(*port).is_ok() {
+                    listening.waiting.push(self.sockets.add(socket));
+                }
+            }
+            listening.asked = 0;
+        }
+    }
+
+    fn settle_backlogs(&mut self) {
+        for listening in self.listeners.values_mut() {
+            for handle in std::mem::take(&mut listening.waiting) {
+                match self.sockets.get::<tcp::Socket<'_>>(handle).state() {
+                    State::SynReceived => listening.waiting.push(handle),
+                    State::Established | State::CloseWait => {
+                        listening.ready.push_back(handle);
+                        listening.notify.notify_one();
+                    }
+                    // Nobody took it, or it broke off.
+                    State::Listen => drop(self.sockets.remove(handle)),
+                    _ => self.orphans.push((handle, self.now)),
+                }
+            }
+        }
+    }
+
+    fn bury_orphans(&mut self) {
+        let (sockets, now) = (&mut self.sockets, self.now);
+        self.orphans.retain(|(handle, since)| {
+            let socket = sockets.get_mut::<tcp::Socket<'_>>(*handle);
+            if now.since(*since) > LINGER || socket.can_recv() {
+                socket.abort();
+            }
+            // A reset is sent with the next poll; then it has no other end any more.
+            let is_over = match socket.state() {
+                State::Closed => socket.remote_endpoint().is_none(),
+                state => state == State::TimeWait,
+            };
+            if is_over {
+                sockets.remove(*handle);
+            }
+            !is_over
+        });
+    }
+
+    pub(super) fn listen(&mut self, port: u16) -> io::Result<()> {
+        if port == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if self.listeners.contains_key(&port) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let new = Listening {
+            waiting: Vec::new(),
+            ready: VecDeque::new(),
+            asked: 0,
+            notify: Arc::new(Notify::new()),
+        };
+        self.listeners.insert(port, new);
+        Ok(())
+    }
+
+    /// Nobody listens on a port any more: what was not accepted is reset.
+    pub(super) fn stop_listening(&mut self, port: u16) {
+        let Some(listening) = self.listeners.remove(&port) else { return };
+        for handle in listening.waiting.into_iter().chain(listening.ready) {
+            self.sockets.get_mut::<tcp::Socket<'_>>(handle).abort();
+            self.orphans.push((handle, self.now));
+        }
+    }
+
+    /// What tells that a connection may be ready.
+    pub(super) fn notify(&self, port: u16) -> Option<Arc<Notify>> {
+        self.listeners.get(&port).map(|listening| Arc::clone(&listening.notify))
+    }
+
+    /// The next connection to a port: its socket, its own and its other end.
+    pub(super) fn accept(&mut self, port: u16) -> Option<(SocketHandle, SocketAddr, SocketAddr)> {
+        let listening = self.listeners.get_mut(&port)?;
+        while let Some(handle) = listening.ready.pop_front() {
+            let socket = self.sockets.get::<tcp::Socket<'_>>(handle);
+            match (socket.local_endpoint(), socket.remote_endpoint()) {
+                (Some(local), Some(remote)) => return Some((handle, end(local), end(remote))),
+                // It broke off while it waited.
+                _ => self.orphans.push((handle, self.now)),
+            }
+        }
+        None
+    }
+
+    pub(super) fn connect(&mut self, to: SocketAddr) -> io::Result<(SocketHandle, SocketAddr)> {
+        let own = self.addresses.iter().find(|ip| ip.is_ipv4() == to.is_ipv4()).copied();
+        let own = own.ok_or(io::ErrorKind::AddrNotAvailable)?;
+        if self.sockets.iter().count() >= SOCKETS {
+            return Err(io::Error::other("as many connections as this node may have"));
+        }
+        let port = self.free_port().ok_or(io::ErrorKind::AddrInUse)?;
+        let mut socket = socket();
+        let local = SocketAddr::new(own, port);
+        let connected =
+            socket.connect(self.interface.context(), IpEndpoint::from(to), IpEndpoint::from(local));
+        connected.map_err(|_| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+        Ok((self.sockets.add(socket), local))
+    }
+
+    fn free_port(&mut self) -> Option<u16> {
+        let used: std::collections::HashSet<u16> =
+            self.tcp().filter_map(tcp::Socket::local_endpoint).map(|at| at.port).collect();
+        for _ in FIRST_PORT..=u16::MAX {
+            let port = self.next_port;
+            self.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+            if !used.contains(&port) && !self.listeners.contains_key(&port) {
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    pub(super) fn socket(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(handle)
+    }
+
+    /// Its stream is gone. As a kernel does it: what was not read is answered with a reset, else what was written still goes.
+    pub(super) fn let_go(&mut self, handle: SocketHandle) {
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
+        if socket.can_recv() {
+            socket.abort()
+        } else {
+            socket.close()
+        }
+        self.orphans.push((handle, self.now));
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.sockets.iter().count()
+    }
+}
+
+fn socket() -> tcp::Socket<'static> {
+    let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
+    let mut socket = tcp::Socket::new(buffer(), buffer());
+    socket.set_nagle_enabled(false);
+    socket.set_congestion_control(tcp::CongestionControl::Cubic);
+    socket.set_keep_alive(Some(KEEP_ALIVE));
+    socket.set_timeout(Some(SILENCE));
+    socket
+}
+
+fn remote(socket: &tcp::Socket<'_>) -> Option<SocketAddr> {
+    socket.remote_endpoint().map(end)
+}
+
+fn end(endpoint: IpEndpoint) -> SocketAddr {
+    SocketAddr::new(endpoint.addr.into(), endpoint.port)
+}
