@@ -185,6 +185,12 @@ impl Engine {
         peer.node.addresses.iter().any(|own| own.address() == address).then(|| Arc::clone(&peer.node))
     }
 
+    /// Whether there is a peer to send to for this address.
+    #[must_use]
+    pub fn reaches(&self, address: IpAddr) -> bool {
+        self.routes.peer(address).is_some()
+    }
+
     /// This node's own addresses on the mesh; none while it has no map that holds.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.routes.own().iter().copied()

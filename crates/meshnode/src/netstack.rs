@@ -5,7 +5,7 @@ mod listener;
 mod stack;
 mod stream;
 
-pub use listener::{Accepting, MeshListener};
+pub use listener::MeshListener;
 pub(crate) use stack::Stack;
 pub use stream::MeshStream;
 

@@ -121,7 +121,7 @@ fn an_error_that_quotes_anothers_packet_is_refused() {
 fn a_jailed_peer_begins_nothing_and_is_answered_all_the_same() {
     let mut firewall = with(rules("*", PortRange::ALL));
     let jailed = Node { is_jailed: true, ..Node::default() };
-    let mut comes = |firewall: &mut Firewall, bytes: &[u8]| {
+    let comes = |firewall: &mut Firewall, bytes: &[u8]| {
         firewall.incoming(NOW, &Packet::parse(bytes).unwrap(), &jailed)
     };
     assert!(!comes(&mut firewall, &segment(peer(), 9, me(), 22, SYN)));

@@ -9,9 +9,6 @@ pub struct MeshListener {
     port: u16,
 }
 
-/// What [`MeshListener::accept`] gives.
-pub type Accepting = io::Result<MeshStream>;
-
 impl MeshListener {
     pub(super) fn new(net: Arc<Netstack>, port: u16) -> Self {
         Self { net, port }
@@ -27,7 +24,7 @@ impl MeshListener {
     ///
     /// # Errors
     /// When the port is no longer listened on.
-    pub async fn accept(&self) -> Accepting {
+    pub async fn accept(&self) -> io::Result<MeshStream> {
         loop {
             let notify = {
                 let mut stack = self.net.lock();
