@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod control;
-mod engine;
+pub mod engine;
 mod filter;
 pub mod identity;
 mod netstack;

@@ -41,13 +41,16 @@ fn goes(firewall: &mut Firewall, now: Timestamp, bytes: &[u8]) -> bool {
     firewall.outgoing(now, &Packet::parse(bytes).unwrap())
 }
 
+/// What it is, what went out before, what comes in, whether it passes.
+type Row = (&'static str, Option<Vec<u8>>, Vec<u8>, bool);
+
 /// What comes in, after what went out, under a rule for port 22.
 #[test]
 fn the_matrix() {
     let from_me = |to: u16, flags| segment(me(), 50_000, peer(), to, flags);
     let to_me = |from: u16, port: u16, flags| segment(peer(), from, me(), port, flags);
     let other: IpAddr = [100, 64, 0, 3].into();
-    let table: [(&str, Option<Vec<u8>>, Vec<u8>, bool); 22] = [
+    let table: [Row; 22] = [
         ("a connection to the port", None, to_me(9, 22, SYN), true),
         ("one to another port", None, to_me(9, 23, SYN), false),
         ("one of somebody else", None, segment(other, 9, me(), 22, SYN), false),

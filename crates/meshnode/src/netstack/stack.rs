@@ -22,12 +22,16 @@ use tokio::sync::Notify;
 const BUFFER: usize = 256 * 1024;
 /// Connections of one listener that are coming about, or wait to be accepted.
 pub(super) const BACKLOG: usize = 256;
+/// Of these, from one address: others must get in too.
+pub(super) const BACKLOG_OF_ONE: usize = 224;
 /// Sockets in all.
 pub(super) const SOCKETS: usize = 4_096;
 /// Connections that one address began.
 const FROM_ONE: usize = 1_024;
 /// A peer that does not acknowledge for so long is gone.
 const SILENCE: Span = Span::from_secs(120);
+/// One that was not acknowledged yet may take so long.
+const HALF_OPEN: Span = Span::from_secs(20);
 /// How often a silent connection is asked whether it is there.
 const KEEP_ALIVE: Span = Span::from_secs(30);
 /// A stream that was dropped may take so long to send what it has and end.
@@ -40,11 +44,19 @@ struct Listening {
     waiting: Vec<SocketHandle>,
     /// Connections to be accepted.
     ready: VecDeque<SocketHandle>,
-    /// Requests since the last poll.
-    asked: usize,
+    /// From where requests came since the last poll.
+    asked: Vec<IpAddr>,
     notify: Arc<Notify>,
 }
 
+impl Listening {
+    /// How many connections are coming about, wait, or were asked for.
+    fn length(&self) -> usize {
+        self.waiting.len().saturating_add(self.ready.len()).saturating_add(self.asked.len())
+    }
+}
+
+/// Sockets and packets, and whose they are.
 pub(crate) struct Stack {
     interface: Interface,
     sockets: SocketSet<'static>,
@@ -104,20 +116,27 @@ impl Stack {
         if !self.addresses.contains(&target) {
             return false;
         }
-        let from_one = self.tcp().filter(|socket| remote(socket).is_some_and(|at| at.ip() == source)).count();
+        let from_one = self.tcp().filter(|socket| is_from(socket, source)).count();
         let total = self.sockets.iter().count();
         let Some(listening) = self.listeners.get_mut(&port) else { return true };
-        let idle = listening.waiting.len().saturating_add(listening.ready.len());
-        let fits = from_one < FROM_ONE && total < SOCKETS && idle.max(listening.asked) < BACKLOG;
+        let sockets = &self.sockets;
+        let waiting = listening.waiting.iter().chain(&listening.ready);
+        let theirs = waiting.filter(|handle| is_from(sockets.get(**handle), source)).count();
+        let asked = listening.asked.iter().filter(|ip| **ip == source).count();
+        let fits = from_one < FROM_ONE
+            && total.saturating_add(listening.asked.len()) < SOCKETS
+            && listening.length() < BACKLOG
+            && theirs.saturating_add(asked) < BACKLOG_OF_ONE;
         if fits {
-            listening.asked = listening.asked.saturating_add(1);
+            listening.asked.push(source);
         }
         fits
     }
 
     fn tcp(&self) -> impl Iterator<Item = &tcp::Socket<'static>> {
-        self.sockets.iter().filter_map(|(_, socket)| match socket {
-            smoltcp::socket::Socket::Tcp(socket) => Some(socket),
+        self.sockets.iter().map(|(_, socket)| {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            socket
         })
     }
 
@@ -141,13 +160,14 @@ impl Stack {
             let sockets = &self.sockets;
             let is_idle = |handle: &&SocketHandle| sockets.get::<tcp::Socket<'_>>(**handle).is_listening();
             let idle = listening.waiting.iter().filter(is_idle).count();
-            for _ in idle..listening.asked {
+            for _ in idle..listening.asked.len() {
                 let mut socket = socket();
+                socket.set_timeout(Some(HALF_OPEN));
                 if socket.listen(*port).is_ok() {
                     listening.waiting.push(self.sockets.add(socket));
                 }
             }
-            listening.asked = 0;
+            listening.asked.clear();
         }
     }
 
@@ -157,6 +177,7 @@ impl Stack {
                 match self.sockets.get::<tcp::Socket<'_>>(handle).state() {
                     State::SynReceived => listening.waiting.push(handle),
                     State::Established | State::CloseWait => {
+                        self.sockets.get_mut::<tcp::Socket<'_>>(handle).set_timeout(Some(SILENCE));
                         listening.ready.push_back(handle);
                         listening.notify.notify_one();
                     }
@@ -197,7 +218,7 @@ impl Stack {
         let new = Listening {
             waiting: Vec::new(),
             ready: VecDeque::new(),
-            asked: 0,
+            asked: Vec::new(),
             notify: Arc::new(Notify::new()),
         };
         self.listeners.insert(port, new);
@@ -291,8 +312,8 @@ fn socket() -> tcp::Socket<'static> {
     socket
 }
 
-fn remote(socket: &tcp::Socket<'_>) -> Option<SocketAddr> {
-    socket.remote_endpoint().map(end)
+fn is_from(socket: &tcp::Socket<'_>, source: IpAddr) -> bool {
+    socket.remote_endpoint().is_some_and(|remote| IpAddr::from(remote.addr) == source)
 }
 
 fn end(endpoint: IpEndpoint) -> SocketAddr {

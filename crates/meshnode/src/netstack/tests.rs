@@ -1,4 +1,7 @@
-use super::{stack::BACKLOG, *};
+use super::{
+    stack::{BACKLOG, BACKLOG_OF_ONE},
+    *,
+};
 use crate::packet::tests::{echo, segment};
 use std::future::Future;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -184,7 +187,21 @@ fn requests_without_end_take_no_more_than_the_backlog() {
         }
         cable.b.poll(Timestamp(2_000));
     }
-    assert!(cable.b.lock().count() <= BACKLOG, "{}", cable.b.lock().count());
+    assert_eq!(cable.b.lock().count(), BACKLOG);
+}
+
+#[tokio::test]
+async fn one_peer_that_only_asks_leaves_room_for_another() {
+    let cable = Cable::new();
+    let listener = cable.b.listen(80).unwrap();
+    for port in 1..2_000 {
+        cable.b.inject(segment([100, 64, 1, 1].into(), port, ip(B[0]), 80, 2));
+    }
+    cable.b.poll(Timestamp(2_000));
+    assert_eq!(cable.b.lock().count(), BACKLOG_OF_ONE);
+    let to = SocketAddr::new(ip(B[0]), 80);
+    let (client, server) = cable.until(async { tokio::join!(cable.a.connect(to), listener.accept()) }).await;
+    assert_eq!(client.unwrap().local_addr(), server.unwrap().peer_addr());
 }
 
 #[tokio::test]

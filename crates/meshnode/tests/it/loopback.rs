@@ -40,7 +40,7 @@ fn clock() -> Clock {
 
 fn host(number: u8, clock: &Clock) -> Host {
     let random = Arc::new(SystemRandom::new());
-    let identity = Identity::generate(random.as_ref()).unwrap();
+    let identity = Identity::generate(random.as_ref()).expect("random numbers");
     let (maps, maps_rx) = watch::channel(None);
     let (to_relay, to_relay_rx) = mpsc::channel(512);
     let (relayed, from_relay) = mpsc::channel(512);
@@ -52,7 +52,7 @@ fn host(number: u8, clock: &Clock) -> Host {
         clock: Arc::clone(clock),
     };
     let wires = Wires { maps: maps_rx, to_relay, from_relay, standing };
-    let node = Node::start(settings, wires).unwrap();
+    let node = Node::start(settings, wires).expect("a socket on loopback");
     let mesh = [100, 64, 0, number].into();
     Host { node, identity, maps, mesh, to_relay: to_relay_rx, relayed, _standing: standing_rx }
 }
@@ -100,7 +100,8 @@ impl Host {
 
     async fn is_up(&self) {
         let mut status = self.node.watch();
-        timeout(PATIENCE, status.wait_for(|status| !status.addresses.is_empty())).await.unwrap().unwrap();
+        let up = timeout(PATIENCE, status.wait_for(|status| !status.addresses.is_empty())).await;
+        assert!(up.is_ok_and(|told| told.is_ok()), "the node takes its map");
     }
 }
 

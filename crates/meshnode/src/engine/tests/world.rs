@@ -215,10 +215,6 @@ impl World {
         self.later(1, Arrival::Udp { from, to, datagram });
     }
 
-    pub(super) fn forge_relayed(&mut self, from: NodeKey, to: NodeKey, packet: Vec<u8>) {
-        self.later(4, Arrival::Relay { from, to, packet });
-    }
-
     fn later(&mut self, milliseconds: u64, arrival: Arrival) {
         self.count += 1;
         self.wire.insert((self.now.plus(Duration::from_millis(milliseconds)), self.count), arrival);
