@@ -162,4 +162,20 @@ mod tests {
         assert_eq!(*loaded.node.export(), *saved.node.export());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
+
+    #[test]
+    fn a_file_of_format_1_is_read_and_written_as_it_was() {
+        let fixture =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mesh-identity.format-1.json");
+        let identity = Identity::load(&fixture).unwrap().unwrap();
+        let expected = [1, 2, 3].map(|byte| *NodePrivate::import(&[byte; 32]).export());
+        let read = [*identity.machine.export(), *identity.node.export(), *identity.disco.export()];
+        assert_eq!((read, identity.port), (expected, 41_641));
+        let folder = tempfile::tempdir().unwrap();
+        let again = folder.path().join("identity.json");
+        identity.save(&again).unwrap();
+        let parsed =
+            |path: &Path| serde_json::from_slice::<serde_json::Value>(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(parsed(&again), parsed(&fixture));
+    }
 }
