@@ -209,3 +209,6 @@ async fn written(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
