@@ -61,6 +61,11 @@ impl Netstack {
         self.lock().poll(now)
     }
 
+    /// Nobody polls it any more.
+    pub(crate) fn end(&self) {
+        self.lock().end();
+    }
+
     /// Listens on a port of every address; 0 is refused, and so is one that is listened on.
     pub(crate) fn listen(self: &Arc<Self>, port: u16) -> io::Result<MeshListener> {
         self.lock().listen(port)?;

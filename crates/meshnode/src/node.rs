@@ -166,6 +166,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         self.task.abort();
+        self.net.end();
     }
 }
 

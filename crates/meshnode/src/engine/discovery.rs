@@ -100,7 +100,8 @@ impl Engine {
                     self.put(Output::Udp { to: from, datagram: pong });
                 }
                 if self.by_address.len() < ADDRESSES {
-                    self.by_address.insert(from, key);
+                    // What the map says of an address counts for more than a ping, whose source anybody may forge.
+                    self.by_address.entry(from).or_insert(key);
                 }
                 let pings = self.peers.get_mut(&key).map(|peer| peer.paths.heard_ping(now, from));
                 self.send_probe(now, key, Probe { pings: pings.unwrap_or_default(), call: false });
@@ -177,7 +178,9 @@ impl Engine {
     }
 
     fn ping(&mut self, now: Timestamp, key: NodeKey, to: SocketAddr) {
-        if self.flights.0.len() >= FLIGHTS {
+        // A peer may name any address; programs of this machine that listen on loopback are not its to be written to.
+        let is_foreign = to.ip().is_loopback() && !self.interfaces.iter().any(|own| own.ip().is_loopback());
+        if is_foreign || self.flights.0.len() >= FLIGHTS {
             return;
         }
         let Some(transaction) = self.transaction() else { return };

@@ -67,6 +67,7 @@ pub(crate) struct Stack {
     orphans: Vec<(SocketHandle, Timestamp)>,
     next_port: u16,
     now: Timestamp,
+    has_ended: bool,
 }
 
 impl Stack {
@@ -84,6 +85,21 @@ impl Stack {
             orphans: Vec::new(),
             next_port: FIRST_PORT.saturating_add(offset),
             now: Timestamp(0),
+            has_ended: false,
+        }
+    }
+
+    /// Nobody moves packets any more: streams are reset, listeners end, and no more of either are made.
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
+        for (_, listening) in self.listeners.drain() {
+            // Whoever waits now, and whoever is about to.
+            listening.notify.notify_waiters();
+            listening.notify.notify_one();
+        }
+        for (_, socket) in self.sockets.iter_mut() {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            socket.abort();
         }
     }
 
@@ -209,6 +225,9 @@ impl Stack {
     }
 
     pub(super) fn listen(&mut self, port: u16) -> io::Result<()> {
+        if self.has_ended {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         if port == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -254,6 +273,9 @@ impl Stack {
     }
 
     pub(super) fn connect(&mut self, to: SocketAddr) -> io::Result<(SocketHandle, SocketAddr)> {
+        if self.has_ended {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         let own = self.addresses.iter().find(|ip| ip.is_ipv4() == to.is_ipv4()).copied();
         let own = own.ok_or(io::ErrorKind::AddrNotAvailable)?;
         if self.sockets.iter().count() >= SOCKETS {

@@ -230,3 +230,20 @@ fn an_echo_is_answered() {
         );
     }
 }
+
+#[tokio::test]
+async fn when_the_node_ends_whoever_waits_is_told() {
+    let cable = Cable::new();
+    let (mut client, _server) = cable.pair().await;
+    let listener = cable.a.listen(81).unwrap();
+    let end = async {
+        tokio::task::yield_now().await;
+        cable.a.end();
+    };
+    let (read, accepted, ()) = tokio::join!(client.read_u8(), listener.accept(), end);
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(accepted.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    let to = SocketAddr::new(ip(B[0]), 80);
+    assert_eq!(cable.a.connect(to).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
+    assert_eq!(cable.a.listen(82).unwrap_err().kind(), io::ErrorKind::NotConnected);
+}

@@ -212,3 +212,17 @@ fn a_handshake_through_a_relay_must_be_of_whom_the_relay_names() {
     world.hosts[0].engine.on_relay(world.now, 900, key(&liar), &init);
     assert_eq!(outputs(&mut world, 0).len(), 1);
 }
+
+#[test]
+fn a_peer_that_names_loopback_has_nothing_sent_there() {
+    let mut world = World::new(2);
+    let [me, peer] = identities(&world);
+    let call = Message::CallMeMaybe(vec![at("127.0.0.1:53"), at("[::1]:53"), at("203.0.113.66:6")]);
+    let call = DiscoBox::new(&peer.disco, me.disco.public()).seal(&call, &SystemRandom::new()).unwrap();
+    world.hosts[0].engine.on_relay(world.now, 900, key(&peer), &call);
+    let to: Vec<_> = outputs(&mut world, 0)
+        .into_iter()
+        .filter_map(|output| if let Output::Udp { to, .. } = output { Some(to) } else { None })
+        .collect();
+    assert_eq!(to, [at("203.0.113.66:6")]);
+}
