@@ -3,6 +3,7 @@ use super::{
     *,
 };
 use crate::packet::tests::{echo, segment};
+use proptest::prelude::*;
 use std::future::Future;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -246,4 +247,54 @@ async fn when_the_node_ends_whoever_waits_is_told() {
     let to = SocketAddr::new(ip(B[0]), 80);
     assert_eq!(cable.a.connect(to).await.unwrap_err().kind(), io::ErrorKind::NotConnected);
     assert_eq!(cable.a.listen(82).unwrap_err().kind(), io::ErrorKind::NotConnected);
+}
+
+/// A segment from a peer that means no good: any flags, numbers near enough to matter, options of any kind, some bytes.
+fn any_segment() -> impl Strategy<Value = Vec<u8>> {
+    let numbers = (1..4_u16, prop_oneof![Just(80_u16), Just(81)], 0..70_000_u32, 0..70_000_u32, any::<u16>());
+    let flags = prop_oneof![Just(2_u8), Just(16), Just(18), Just(17), Just(4), Just(24), Just(25), Just(56)];
+    let rest =
+        (flags, proptest::collection::vec(any::<u8>(), 0..10), proptest::collection::vec(any::<u8>(), 0..20));
+    (numbers, rest).prop_map(|((from, to, seq, ack, window), (flags, mut options, payload))| {
+        options.resize(options.len().next_multiple_of(4), 1);
+        let mut body = [from.to_be_bytes(), to.to_be_bytes()].concat();
+        body.extend(seq.to_be_bytes());
+        body.extend(ack.to_be_bytes());
+        body.push(u8::try_from((20 + options.len()) / 4).unwrap() << 4);
+        body.push(flags);
+        body.extend(window.to_be_bytes());
+        body.extend([0, 0, 0, 0]);
+        body.extend(options);
+        body.extend(payload);
+        crate::packet::tests::ip(ip(A[0]), ip(B[0]), 6, &body)
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_segments_are_a_panic(packets in proptest::collection::vec((any_segment(), 0..3_000_u64), 1..60)) {
+        let net = Netstack::new(5);
+        net.set_addresses(&B.map(ip));
+        let _listener = net.listen(80).unwrap();
+        let mut now = 1_000;
+        for (packet, wait) in packets {
+            net.inject(packet);
+            now += wait;
+            net.poll(Timestamp(now));
+        }
+    }
+
+    #[test]
+    fn no_bytes_are_a_panic(packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 1..20)) {
+        let net = Netstack::new(5);
+        net.set_addresses(&B.map(ip));
+        for mut packet in packets {
+            net.inject(packet.clone());
+            if let Some(first) = packet.first_mut() {
+                *first = 0x45;
+            }
+            net.inject(packet);
+            net.poll(Timestamp(1_000));
+        }
+    }
 }

@@ -9,7 +9,7 @@ use ring::rand::SystemRandom;
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,6 +27,7 @@ struct Host {
     node: Node,
     identity: Identity,
     maps: watch::Sender<Option<Arc<StoredMap>>>,
+    outside: IpAddr,
     mesh: IpAddr,
     to_relay: mpsc::Receiver<RelayPacket>,
     relayed: mpsc::Sender<RelayPacket>,
@@ -38,7 +39,12 @@ fn clock() -> Clock {
     Arc::new(move || Timestamp(1_795_348_800_000).plus(start.elapsed()))
 }
 
+/// A host whose datagrams and packets are of IPv4.
 fn host(number: u8, clock: &Clock) -> Host {
+    host_at(Ipv4Addr::LOCALHOST.into(), [100, 64, 0, number].into(), clock)
+}
+
+fn host_at(outside: IpAddr, mesh: IpAddr, clock: &Clock) -> Host {
     let random = Arc::new(SystemRandom::new());
     let identity = Identity::generate(random.as_ref()).expect("random numbers");
     let (maps, maps_rx) = watch::channel(None);
@@ -47,21 +53,20 @@ fn host(number: u8, clock: &Clock) -> Host {
     let (standing, standing_rx) = watch::channel(Standing::default());
     let settings = NodeSettings {
         identity: identity.clone(),
-        interfaces: Interfaces::Only(Ipv4Addr::LOCALHOST.into()),
+        interfaces: Interfaces::Only(outside),
         random,
         clock: Arc::clone(clock),
     };
     let wires = Wires { maps: maps_rx, to_relay, from_relay, standing };
     let node = Node::start(settings, wires).expect("a socket on loopback");
-    let mesh = [100, 64, 0, number].into();
-    Host { node, identity, maps, mesh, to_relay: to_relay_rx, relayed, _standing: standing_rx }
+    Host { node, identity, maps, outside, mesh, to_relay: to_relay_rx, relayed, _standing: standing_rx }
 }
 
 impl Host {
     fn described(&self, is_found_directly: bool) -> Arc<control::Node> {
         let last = match self.mesh {
             IpAddr::V4(ip) => ip.octets()[3],
-            IpAddr::V6(_) => 0,
+            IpAddr::V6(ip) => ip.octets()[15],
         };
         let mut node = control::Node {
             id: NodeId(last.into()),
@@ -70,7 +75,7 @@ impl Host {
             name: format!("n{last}.mesh."),
             addresses: vec![Prefix::host(self.mesh)],
             endpoints: is_found_directly
-                .then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, self.node.port())))
+                .then(|| SocketAddr::new(self.outside, self.node.port()))
                 .into_iter()
                 .collect(),
             ..control::Node::default()
@@ -112,7 +117,10 @@ fn everything() -> Vec<FilterRule> {
 
 async fn two(is_found_directly: bool) -> (Host, Host) {
     let clock = clock();
-    let (one, two) = (host(1, &clock), host(2, &clock));
+    introduced(host(1, &clock), host(2, &clock), is_found_directly).await
+}
+
+async fn introduced(one: Host, two: Host, is_found_directly: bool) -> (Host, Host) {
     one.give_map(&[&two], is_found_directly, everything());
     two.give_map(&[&one], is_found_directly, everything());
     one.is_up().await;
@@ -251,4 +259,36 @@ async fn through_a_relay_alone_they_talk_all_the_same() {
         () = relay => Vec::new(),
     };
     assert_eq!(said, b"hello");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_ipv6_inside_and_outside_they_talk_too() {
+    let clock = clock();
+    let mesh = |last| IpAddr::V6(Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, last));
+    let at = |last| host_at(Ipv6Addr::LOCALHOST.into(), mesh(last), &clock);
+    let (one, two) = introduced(at(1), at(2), true).await;
+    let listener = two.node.listen(80).unwrap();
+    let connected =
+        async { tokio::join!(one.node.connect(SocketAddr::new(two.mesh, 80)), listener.accept()) };
+    let (client, server) = timeout(PATIENCE, connected).await.unwrap();
+    let (mut client, mut server) = (client.unwrap(), server.unwrap());
+    assert_eq!(two.node.whois(server.peer_addr().ip()).unwrap().key, one.identity.node.public());
+    client.write_all(b"six").await.unwrap();
+    let mut said = [0; 3];
+    timeout(PATIENCE, server.read_exact(&mut said)).await.unwrap().unwrap();
+    assert_eq!(&said, b"six");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_map_that_the_coordinator_takes_back_leaves_nobody() {
+    let (one, two) = two(true).await;
+    one.give_map(&[], true, everything());
+    let mut waits = 0;
+    while one.node.whois(two.mesh).is_some() {
+        tokio::task::yield_now().await;
+        waits += 1;
+        assert!(waits < 100_000_000, "the new map counts");
+    }
+    let to = SocketAddr::new(two.mesh, 80);
+    assert_eq!(one.node.connect(to).await.unwrap_err().kind(), io::ErrorKind::HostUnreachable);
 }

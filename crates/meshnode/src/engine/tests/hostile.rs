@@ -177,6 +177,14 @@ fn under_load_a_new_source_must_prove_its_address() {
         cookies += outputs(&mut world, 0).iter().filter(|output| cookie(output)).count();
     }
     assert!(cookies > 100, "{cookies} cookies");
+    let from = at("203.0.113.200:5");
+    world.hosts[0].engine.on_udp(world.now, from, &tunnel.begin().unwrap());
+    let [Output::Udp { datagram: cookie, .. }] = &outputs(&mut world, 0)[..] else { panic!("no cookie") };
+    tunnel.open(cookie);
+    world.hosts[0].engine.on_udp(world.now, from, &tunnel.begin().unwrap());
+    // To an address without a path nothing goes but pings and cookies.
+    let [Output::Relay { packet: answer, .. }] = &outputs(&mut world, 0)[..] else { panic!("no answer") };
+    assert_eq!(answer.first(), Some(&2), "who brings the cookie gets in");
 }
 
 #[test]

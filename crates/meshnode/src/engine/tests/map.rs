@@ -1,6 +1,17 @@
-use super::world::{START, World, key};
-use crate::{Identity, engine::Engine, packet::tests::datagram};
-use allod_meshproto::{Prefix, netmap::MOST_AGE};
+use super::world::{REGION, START, World, key};
+use crate::{
+    Identity,
+    engine::{
+        Engine, Output,
+        wireguard::{Boring, Tunnel as _},
+    },
+    packet::tests::datagram,
+};
+use allod_meshproto::{
+    Prefix,
+    control::{DerpMap, DerpRegion},
+    netmap::MOST_AGE,
+};
 use ring::rand::SystemRandom;
 use std::{sync::Arc, time::Duration};
 
@@ -103,4 +114,32 @@ fn a_map_without_rules_lets_replies_in_and_nothing_else() {
     world.send_echo(1, 0, *b"uncalled");
     world.run(1_000);
     assert!(world.hosts[0].received.is_empty());
+}
+
+/// Where a handshake of the peer is answered that came through region 901, when its home is this.
+fn answered_in(home: u32) -> Vec<u32> {
+    let mut world = World::new(2);
+    let mut map = world.map(0);
+    let mut relays = DerpMap::default();
+    for id in [REGION, 901] {
+        relays.regions.insert(id, Some(DerpRegion { region_id: id, ..DerpRegion::default() }));
+    }
+    map.derp_map = Arc::new(relays);
+    Arc::make_mut(map.peers.values_mut().next().unwrap()).set_home(home);
+    let (now, peer) = (world.now, world.hosts[1].identity.clone());
+    let init = Boring::new(&peer.node, key(&world.hosts[0].identity), 1).begin().unwrap();
+    let engine = &mut world.hosts[0].engine;
+    engine.on_map(now, &map, now);
+    engine.on_relay(now, 901, key(&peer), &init);
+    let outputs = std::iter::from_fn(|| engine.next_output());
+    outputs
+        .filter_map(|output| if let Output::Relay { region, .. } = output { Some(region) } else { None })
+        .collect()
+}
+
+#[test]
+fn a_peer_is_reached_through_its_home_and_without_one_where_it_was_heard() {
+    assert_eq!(answered_in(REGION), [REGION]);
+    assert_eq!(answered_in(0), [901]);
+    assert_eq!(answered_in(77), [901], "a region that is not in the map is no home");
 }
