@@ -19,6 +19,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, watch},
     task::AbortHandle,
 };
@@ -93,12 +94,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts one, on the port of its identity if that is free. Must be called within a tokio runtime.
+    /// Starts one, on the port of its identity if that is free.
     ///
     /// # Errors
-    /// When no socket can be had.
+    /// When no socket can be had, and outside a tokio runtime.
     pub fn start(settings: NodeSettings, wires: Wires) -> io::Result<Self> {
         let NodeSettings { identity, interfaces, random, clock } = settings;
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
         let sockets = Sockets::bind(&interfaces, identity.port)?;
         let port = sockets.port();
         let mut seed = [0; 8];
@@ -114,7 +116,7 @@ impl Node {
             clock: Arc::clone(&clock),
             status: tell_status,
         };
-        let task = tokio::spawn(running.run(wires)).abort_handle();
+        let task = runtime.spawn(running.run(wires)).abort_handle();
         Ok(Self { engine, net, status, clock, port, task })
     }
 

@@ -83,6 +83,10 @@ impl Engine {
             self.peers.insert(key, Peer::new(Arc::clone(&node), index));
         }
         let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.is_named && Arc::ptr_eq(&peer.node, &node) {
+            return;
+        }
+        peer.is_named = true;
         if peer.node.disco_key != node.disco_key {
             // It started anew, without the key that it had: what is known of its paths is old.
             peer.paths.doubt(now);

@@ -33,6 +33,8 @@ pub struct PeerPath {
 pub(super) struct Peer {
     pub(super) node: Arc<Node>,
     pub(super) index: u32,
+    /// Whether its paths know the endpoints that the map names.
+    pub(super) is_named: bool,
     pub(super) paths: Paths,
     pub(super) heard_in: Option<u32>,
     pub(super) called_at: Option<Timestamp>,
@@ -48,6 +50,7 @@ impl Peer {
         Self {
             node,
             index,
+            is_named: false,
             paths: Paths::default(),
             heard_in: None,
             called_at: None,

@@ -16,8 +16,8 @@ const BATCH: usize = 64;
 const LONGEST: usize = 65_535;
 
 pub(super) struct Sockets {
-    first: UdpSocket,
-    second: Option<UdpSocket>,
+    v4: Option<UdpSocket>,
+    v6: Option<UdpSocket>,
     port: u16,
 }
 
@@ -28,11 +28,12 @@ impl Sockets {
             Interfaces::Only(ip) => (*ip, None),
             Interfaces::System => (Ipv4Addr::UNSPECIFIED.into(), Some(IpAddr::from(Ipv6Addr::UNSPECIFIED))),
         };
-        let first = socket(first, port).or_else(|_| socket(first, 0))?;
-        let port = first.local_addr()?.port();
+        let bound = socket(first, port).or_else(|_| socket(first, 0))?;
+        let port = bound.local_addr()?.port();
         // A machine without IPv6 is none the worse for it.
         let second = second.and_then(|ip| socket(ip, port).ok());
-        Ok(Self { first, second, port })
+        let (v4, v6) = if first.is_ipv4() { (Some(bound), second) } else { (None, Some(bound)) };
+        Ok(Self { v4, v6, port })
     }
 
     pub(super) const fn port(&self) -> u16 {
@@ -41,26 +42,26 @@ impl Sockets {
 
     /// Sends it, or drops it: nothing waits for a socket. Whether it went.
     pub(super) fn send(&self, to: SocketAddr, datagram: &[u8]) -> bool {
-        let is_for = |socket: &&UdpSocket| socket.local_addr().is_ok_and(|own| own.is_ipv4() == to.is_ipv4());
-        let socket = [Some(&self.first), self.second.as_ref()].into_iter().flatten().find(is_for);
-        socket.is_some_and(|socket| socket.try_send_to(datagram, to).is_ok())
+        let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
+        socket.as_ref().is_some_and(|socket| socket.try_send_to(datagram, to).is_ok())
     }
 
     /// Waits until something can be read.
     pub(super) async fn readable(&self) -> io::Result<()> {
-        match &self.second {
-            None => self.first.readable().await,
-            Some(second) => tokio::select! {
-                result = self.first.readable() => result,
-                result = second.readable() => result,
+        match (&self.v4, &self.v6) {
+            (Some(v4), Some(v6)) => tokio::select! {
+                result = v4.readable() => result,
+                result = v6.readable() => result,
             },
+            (Some(only), None) | (None, Some(only)) => only.readable().await,
+            (None, None) => std::future::pending().await,
         }
     }
 
     /// Reads what there is, a batch at most.
     pub(super) fn read(&self, buffer: &mut Vec<u8>, mut each: impl FnMut(SocketAddr, &[u8])) {
         buffer.resize(LONGEST, 0);
-        for socket in [Some(&self.first), self.second.as_ref()].into_iter().flatten() {
+        for socket in [&self.v4, &self.v6].into_iter().flatten() {
             for _ in 0..BATCH {
                 match socket.try_recv_from(buffer) {
                     Ok((length, from)) => each(from, buffer.get(..length).unwrap_or_default()),

@@ -132,6 +132,35 @@ fn bytes(seed: u32) -> Vec<u8> {
     (0..10_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) ^ seed).to_le_bytes()[2]).collect()
 }
 
+#[test]
+fn outside_a_runtime_a_node_is_an_error() {
+    let random = Arc::new(SystemRandom::new());
+    let identity = Identity::generate(random.as_ref()).unwrap();
+    let interfaces = Interfaces::Only(Ipv4Addr::LOCALHOST.into());
+    let settings = NodeSettings { identity, interfaces, random, clock: clock() };
+    let (to_relay, from_relay) = mpsc::channel(1);
+    let (maps, standing) = (watch::channel(None).1, watch::channel(Standing::default()).0);
+    assert!(Node::start(settings, Wires { maps, to_relay, from_relay, standing }).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_takes_another_port_when_its_own_is_taken() {
+    let clock = clock();
+    let first = host(1, &clock);
+    let with_port = |port| {
+        let random = Arc::new(SystemRandom::new());
+        let identity = Identity { port, ..Identity::generate(random.as_ref()).unwrap() };
+        let interfaces = Interfaces::Only(Ipv4Addr::LOCALHOST.into());
+        let (to_relay, from_relay) = mpsc::channel(1);
+        let (maps, standing) = (watch::channel(None).1, watch::channel(Standing::default()).0);
+        let settings = NodeSettings { identity, interfaces, random, clock: Arc::clone(&clock) };
+        Node::start(settings, Wires { maps, to_relay, from_relay, standing }).unwrap()
+    };
+    let other = with_port(first.node.port());
+    assert_ne!(other.port(), first.node.port());
+    assert_ne!(other.port(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_is_no_peers_is_refused_at_once() {
     let (one, two) = two(true).await;
