@@ -15,7 +15,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Packets wait so long for a session.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Packets that wait for a session.
-pub(super) const QUEUE: usize = 64;
+pub(super) const QUEUE: usize = 256;
 
 /// How a peer is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]

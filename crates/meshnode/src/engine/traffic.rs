@@ -71,7 +71,7 @@ impl Engine {
             Opened::Packet(packet) => self.deliver(now, key, packet),
             Opened::Nothing(reply) => {
                 if let Some(reply) = reply {
-                    self.ship(now, key, reply);
+                    self.answer(now, key, origin, reply);
                 }
                 self.flush(now, key);
             }
@@ -160,6 +160,18 @@ impl Engine {
                 self.begin_session(now, key, RETRY);
             }
         }
+    }
+
+    /// Answers a handshake that proved to be the peer's. While no path is trusted, the answer also goes back to where it came from: it
+    /// is shorter, and the relay may be dead.
+    fn answer(&mut self, now: Timestamp, key: NodeKey, origin: Origin, reply: Vec<u8>) {
+        let is_direct = |peer: &super::Peer| matches!(peer.paths.route(now), Route::Direct(_));
+        if let Origin::Udp(to) = origin
+            && !self.peers.get(&key).is_some_and(is_direct)
+        {
+            self.put(Output::Udp { to, datagram: reply.clone() });
+        }
+        self.ship(now, key, reply);
     }
 
     /// Sends a WireGuard message the best way there is.

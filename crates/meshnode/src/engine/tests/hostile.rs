@@ -161,7 +161,7 @@ fn a_flood_of_handshakes_is_answered_sparingly_and_kept_nowhere() {
         let init = tunnel.begin().unwrap();
         world.hosts[0].engine.on_udp(world.now, at("203.0.113.10:5"), &init);
     }
-    assert!(outputs(&mut world, 0).len() <= 20, "so many from one source a second");
+    assert!(outputs(&mut world, 0).len() <= 40, "so many from one source a second, each way");
 }
 
 #[test]
@@ -182,9 +182,9 @@ fn under_load_a_new_source_must_prove_its_address() {
     let [Output::Udp { datagram: cookie, .. }] = &outputs(&mut world, 0)[..] else { panic!("no cookie") };
     tunnel.open(cookie);
     world.hosts[0].engine.on_udp(world.now, from, &tunnel.begin().unwrap());
-    // To an address without a path nothing goes but pings and cookies.
-    let [Output::Relay { packet: answer, .. }] = &outputs(&mut world, 0)[..] else { panic!("no answer") };
-    assert_eq!(answer.first(), Some(&2), "who brings the cookie gets in");
+    let answers = outputs(&mut world, 0);
+    let is_answer = |output: &Output| matches!(output, Output::Udp { to, datagram } if *to == from && datagram.first() == Some(&2));
+    assert!(answers.iter().any(is_answer), "who brings the cookie gets in");
 }
 
 #[test]

@@ -15,6 +15,14 @@ fn two_nodes_talk_directly() {
 }
 
 #[test]
+fn without_a_relay_two_nodes_that_never_met_talk_at_once() {
+    let mut world = World::new(2);
+    (world.relay_is_up, world.control_is_up) = (false, false);
+    let took = world.echo(0, 1, 2_000).unwrap();
+    assert!(took < 100, "the first reply came after {took} ms");
+}
+
+#[test]
 fn when_udp_is_cut_the_relay_takes_over_and_when_it_is_back_the_direct_path_does() {
     let mut world = World::new(2);
     assert!(world.echo(0, 1, 1_000).is_some());
