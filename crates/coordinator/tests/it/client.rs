@@ -1,0 +1,302 @@
+//! A node as a test has it: the client's half of the protocol, written with the shared words and nothing of the coordinator.
+
+use allod_meshproto::{
+    CAPABILITY_VERSION, DiscoKey, MachineKey, MachinePrivate, NodeKey, NodePrivate,
+    control::{
+        Hostinfo, KeyReply, MapRequest, MapResponse, Message, RegisterAuth, RegisterReply, RegisterRequest,
+    },
+    derp::{ClientInfo, DerpBox, Frame, FrameReader},
+    map_frame::MapFrames,
+    noise::{self, Initiator, Opener, Received, Sealer, early::EarlyReader},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, StatusCode,
+    body::Incoming,
+    client::conn::http2::{SendRequest, handshake},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use ring::rand::SystemRandom;
+use std::net::SocketAddr;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split},
+    net::TcpStream,
+};
+
+/// What has not come by then does not come.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+pub(crate) struct Node {
+    pub(crate) machine: MachinePrivate,
+    pub(crate) node: NodePrivate,
+    pub(crate) name: String,
+}
+
+impl Node {
+    pub(crate) fn new(name: &str) -> Self {
+        let random = SystemRandom::new();
+        Self {
+            machine: MachinePrivate::generate(&random).unwrap(),
+            node: NodePrivate::generate(&random).unwrap(),
+            name: name.to_owned(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> NodeKey {
+        self.node.public()
+    }
+
+    pub(crate) fn host(&self) -> Hostinfo {
+        Hostinfo { hostname: self.name.clone(), app: "allod".to_owned(), ..Hostinfo::default() }
+    }
+
+    pub(crate) fn register(&self, join_key: Option<&str>) -> RegisterRequest {
+        RegisterRequest {
+            node_key: self.key(),
+            auth: join_key.map(|key| RegisterAuth { auth_key: key.to_owned() }),
+            hostinfo: Some(self.host()),
+            ..RegisterRequest::default()
+        }
+    }
+
+    pub(crate) fn stream(&self) -> MapRequest {
+        MapRequest::stream(self.key(), DiscoKey::new(*self.key().as_bytes()), self.host())
+    }
+
+    pub(crate) fn lite(&self, endpoint: &str) -> MapRequest {
+        let endpoints = [(endpoint.parse().unwrap(), allod_meshproto::control::EndpointKind::LOCAL)];
+        MapRequest::lite(self.key(), DiscoKey::new(*self.key().as_bytes()), self.host(), &endpoints)
+    }
+
+    pub(crate) async fn connect(&self, to: SocketAddr, server: MachineKey) -> Control {
+        Control::connect(to, &self.machine, server).await.unwrap()
+    }
+}
+
+/// The head of what answers, and the bytes after it.
+pub(crate) async fn http(stream: &mut TcpStream, request: &str) -> Option<(String, Vec<u8>)> {
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = bytes.split_off(at + 4);
+            return Some((String::from_utf8(bytes).unwrap(), rest));
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+pub(crate) async fn get(to: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let (head, mut rest) =
+        http(&mut stream, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await.unwrap();
+    stream.read_to_end(&mut rest).await.unwrap();
+    (head, String::from_utf8(rest).unwrap())
+}
+
+pub(crate) async fn key(to: SocketAddr) -> KeyReply {
+    KeyReply::read(get(to, "/key?v=130").await.1.as_bytes()).unwrap()
+}
+
+/// One Noise connection.
+pub(crate) struct Control {
+    pub(crate) http: SendRequest<Full<Bytes>>,
+}
+
+impl Control {
+    pub(crate) async fn connect(
+        to: SocketAddr,
+        machine: &MachinePrivate,
+        server: MachineKey,
+    ) -> Option<Self> {
+        let (stream, sealer, opener, rest) = raw(to, machine, server).await?;
+        let http = through(stream, sealer, opener, rest);
+        let (http, connection) = handshake(TokioExecutor::new(), TokioIo::new(http)).await.ok()?;
+        tokio::spawn(async move { drop(connection.await) });
+        Some(Self { http })
+    }
+
+    pub(crate) async fn post(&mut self, path: &str, body: Vec<u8>) -> Option<(StatusCode, Incoming)> {
+        let request =
+            Request::post(format!("https://coordinator{path}")).body(Full::new(body.into())).unwrap();
+        self.http.ready().await.ok()?;
+        let response = self.http.send_request(request).await.ok()?;
+        Some((response.status(), response.into_body()))
+    }
+
+    pub(crate) async fn register(&mut self, request: &RegisterRequest) -> RegisterReply {
+        let (status, body) = self.post("/machine/register", request.write().unwrap()).await.unwrap();
+        assert_eq!(status, StatusCode::OK);
+        RegisterReply::read(&body.collect().await.unwrap().to_bytes()).unwrap()
+    }
+
+    pub(crate) async fn map(&mut self, request: &MapRequest) -> Result<Maps, StatusCode> {
+        let (status, body) = self.post("/machine/map", request.write().unwrap()).await.unwrap();
+        if status != StatusCode::OK {
+            return Err(status);
+        }
+        Ok(Maps { body, frames: MapFrames::default(), bytes: Vec::new() })
+    }
+}
+
+/// A stream of maps.
+pub(crate) struct Maps {
+    body: Incoming,
+    frames: MapFrames,
+    bytes: Vec<u8>,
+}
+
+impl Maps {
+    /// The next response; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<MapResponse> {
+        loop {
+            let mut rest = self.bytes.as_slice();
+            let response = self.frames.push(&mut rest).unwrap();
+            let taken = self.bytes.len() - rest.len();
+            self.bytes.drain(..taken);
+            if response.is_some() {
+                return response;
+            }
+            self.bytes = self.body.frame().await?.ok()?.into_data().unwrap().to_vec();
+        }
+    }
+
+    /// The next response that is this.
+    pub(crate) async fn until(&mut self, is_it: impl Fn(&MapResponse) -> bool) -> MapResponse {
+        let found = async {
+            loop {
+                let response = self.next().await.expect("the stream goes on");
+                if is_it(&response) {
+                    return response;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("it comes within a minute")
+    }
+}
+
+/// The handshake alone.
+pub(crate) async fn raw(
+    to: SocketAddr,
+    machine: &MachinePrivate,
+    server: MachineKey,
+) -> Option<(TcpStream, Sealer, Opener, Vec<u8>)> {
+    let (mut initiator, initiation) = Initiator::start(machine, server, CAPABILITY_VERSION).unwrap();
+    let mut stream = TcpStream::connect(to).await.ok()?;
+    stream.set_nodelay(true).ok()?;
+    let request = format!(
+        "POST {} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: {}\r\n{}: {}\r\nContent-Length: 0\r\n\r\n",
+        noise::PATH,
+        noise::UPGRADE,
+        noise::HANDSHAKE_HEADER,
+        initiation.to_header()
+    );
+    let (head, mut rest) = http(&mut stream, &request).await?;
+    if !head.starts_with("HTTP/1.1 101 ") {
+        return None;
+    }
+    loop {
+        match initiator.receive(&rest).ok()? {
+            Received::Done { session, consumed } => {
+                let (sealer, opener) = session.split();
+                return Some((stream, sealer, opener, rest.split_off(consumed)));
+            }
+            Received::More => {
+                rest.clear();
+                if stream.read_buf(&mut rest).await.ok()? == 0 {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+/// The plain stream within: records are opened and sealed by two tasks, as slowly as the other end reads.
+fn through(stream: TcpStream, mut sealer: Sealer, mut opener: Opener, first: Vec<u8>) -> DuplexStream {
+    let (ours, theirs) = duplex(16 * 1024);
+    let (mut from, mut to) = stream.into_split();
+    let (mut plain_from, mut plain_to) = split(theirs);
+    tokio::spawn(async move {
+        let (mut wire, mut early) = (first, EarlyReader::default());
+        loop {
+            let (mut plain, mut http) = (Vec::new(), Vec::new());
+            if opener.push(&wire, &mut plain).is_err() || early.push(&plain, &mut http).is_err() {
+                return;
+            }
+            if plain_to.write_all(&http).await.is_err() {
+                return;
+            }
+            wire.clear();
+            if !matches!(from.read_buf(&mut wire).await, Ok(1..)) {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        let mut plain = vec![0; 8192];
+        while let Ok(read @ 1..) = plain_from.read(&mut plain).await {
+            let mut wire = Vec::new();
+            if sealer.seal(&plain[..read], &mut wire).is_err() || to.write_all(&wire).await.is_err() {
+                return;
+            }
+        }
+    });
+    ours
+}
+
+/// A connection to the relay.
+pub(crate) struct Derp {
+    stream: TcpStream,
+    reader: FrameReader,
+    bytes: Vec<u8>,
+}
+
+impl Derp {
+    /// Says who it is; `None` when the relay does not take it.
+    pub(crate) async fn connect(to: SocketAddr, node: &NodePrivate) -> Option<Self> {
+        Self::connect_as(to, node, node.public()).await
+    }
+
+    pub(crate) async fn connect_as(to: SocketAddr, node: &NodePrivate, told: NodeKey) -> Option<Self> {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        let request = "GET /derp HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: DERP\r\n\r\n";
+        let (head, bytes) = http(&mut stream, request).await?;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let mut derp = Self { stream, reader: FrameReader::default(), bytes };
+        let Some(Frame::ServerKey(server)) = derp.next().await else { return None };
+        let secret = DerpBox::new(node, server);
+        let hello = match secret.client_info(&ClientInfo::default(), &SystemRandom::new()).unwrap() {
+            Frame::ClientInfo { sealed, .. } => Frame::ClientInfo { key: told, sealed },
+            other => other,
+        };
+        derp.send(&hello).await;
+        match derp.next().await {
+            Some(Frame::ServerInfo(sealed)) => secret.open_server_info(&sealed).ok().map(|_| derp),
+            _ => None,
+        }
+    }
+
+    pub(crate) async fn send(&mut self, frame: &Frame) {
+        let mut wire = Vec::new();
+        frame.write(&mut wire).unwrap();
+        let _ = self.stream.write_all(&wire).await;
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
+        loop {
+            let mut rest = self.bytes.as_slice();
+            let frame = self.reader.push(&mut rest).unwrap();
+            let taken = self.bytes.len() - rest.len();
+            self.bytes.drain(..taken);
+            if frame.is_some() {
+                return frame;
+            }
+            if !matches!(self.stream.read_buf(&mut self.bytes).await, Ok(1..)) {
+                return None;
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The coordinator over real sockets on loopback, driven by a client of our own.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails in a helper fails its test")]
+
+mod client;
+mod door;
+mod hostile;
+mod kill;
+mod maps;
+mod relay;
+mod scale;
+mod world;
