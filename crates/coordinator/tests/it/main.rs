@@ -7,6 +7,7 @@ mod door;
 mod hostile;
 mod kill;
 mod maps;
+mod nodes;
 mod relay;
 mod scale;
 mod world;
