@@ -36,7 +36,7 @@ use zeroize::Zeroizing;
 const TICK: Duration = Duration::from_secs(5);
 /// After an accept that failed.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Bytes of the file that the root key's private half is put in.
+/// The file that the root key's private half is put in.
 const ROOT_FILE: &str = "root.key";
 
 /// Why something could not be done.
@@ -113,7 +113,6 @@ impl Coordinator {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                biased;
                 () = shutdown.requested() => break,
                 _ = ticks.tick() => {
                     let server = Arc::clone(&self.server);
