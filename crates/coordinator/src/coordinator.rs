@@ -71,7 +71,6 @@ pub struct NodeStatus {
 /// A coordinator.
 pub struct Coordinator {
     server: Arc<Server>,
-    _lock: allod_store::Lock,
 }
 
 impl Coordinator {
@@ -86,7 +85,6 @@ impl Coordinator {
         }
         let folder = settings.folder.clone();
         allod_store::create_folder(&folder, 0o700).map_err(StoreFault::from)?;
-        let lock = allod_store::Lock::take(&folder).map_err(StoreFault::from)?;
         let mut database = Database::open(&folder)?;
         let (state, keys) = database.load()?;
         let keys = match keys {
@@ -99,7 +97,7 @@ impl Coordinator {
         let publish = move |draft: &Draft, is_well: bool| shown.stored(draft, is_well, clock());
         let (store, _) = Store::start(database, draft, publish)?;
         let server = Server::new(viewer, store, Mapper { settings }, now);
-        Ok(Self { server: Arc::new(server), _lock: lock })
+        Ok(Self { server: Arc::new(server) })
     }
 
     /// Serves until it is told to end; connections are cut then, and come back to the next one without a login.

@@ -37,14 +37,17 @@ CREATE TABLE singles (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
 pub(crate) struct Database {
     connection: Connection,
     path: PathBuf,
+    /// Let go after the file is closed: whoever takes the folder next finds it free.
+    _lock: Option<allod_store::Lock>,
 }
 
 impl Database {
     /// Opens the file in `folder`, which is made if it is not there; one that is new is empty.
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreFault> {
+        let lock = allod_store::Lock::take(folder)?;
         let path = folder.join(FILE);
         create_private(&path)?;
-        let database = Self { connection: connect(&path)?, path };
+        let database = Self { connection: connect(&path)?, path, _lock: Some(lock) };
         database.prepare()?;
         Ok(database)
     }
@@ -151,6 +154,7 @@ impl Database {
 /// # Errors
 /// When there is a network already, or the backup is damaged or of a newer program.
 pub fn restore(backup: &Path, folder: &Path) -> Result<(), StoreFault> {
+    let _lock = allod_store::Lock::take(folder)?;
     let path = folder.join(FILE);
     if path.exists() {
         return Err(StoreFault::Exists(path));
@@ -158,7 +162,7 @@ pub fn restore(backup: &Path, folder: &Path) -> Result<(), StoreFault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(backup, flags)
         .map_err(|source| StoreFault::Sqlite { path: backup.to_owned(), source })?;
-    let from = Database { connection: from, path: backup.to_owned() };
+    let from = Database { connection: from, path: backup.to_owned(), _lock: None };
     if format(&from.connection, backup)? == 0 {
         return Err(from.damaged("it is empty".to_owned()));
     }
@@ -175,7 +179,7 @@ pub fn restore(backup: &Path, folder: &Path) -> Result<(), StoreFault> {
     let part = part(&path);
     let _ = std::fs::remove_file(&part);
     from.backup(&part)?;
-    let to = Database { connection: connect(&part)?, path: part.clone() };
+    let to = Database { connection: connect(&part)?, path: part.clone(), _lock: None };
     let counters: Counters = to.single("counters")?.unwrap_or_default();
     let skipped = Counters {
         next_node: counters.next_node.saturating_add(SKIPPED.into()),

@@ -1,6 +1,6 @@
 //! Nodes of ours on this coordinator, over real sockets: what each of them is tested for alone, here they are tested for together.
 
-use crate::world::ALL;
+use crate::world::{ALL, is_free};
 use allod_coordinator::{Coordinator, RelaySettings, Settings, policy::Policy, state::JoinKeySpec};
 use allod_daemon::shutdown::{Shutdown, ShutdownTrigger};
 use allod_meshnode::{
@@ -13,7 +13,6 @@ use ring::rand::SystemRandom;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -54,6 +53,8 @@ impl Mesh {
 
     /// Serves, where it served before.
     async fn serve(&mut self) {
+        let folder = self.folder.path().join("coordinator");
+        timeout(PATIENCE, is_free(&folder)).await.expect("the coordinator before never left its folder");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
         self.port = listener.local_addr().unwrap().port();
         let stun = UdpSocket::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
@@ -64,13 +65,8 @@ impl Mesh {
             port: self.port,
             stun_port: Some(self.port),
         };
-        let settings = Settings {
-            folder: self.folder.path().join("coordinator"),
-            url: self.url(),
-            domain: "mesh.internal".to_owned(),
-            relay,
-            tls: None,
-        };
+        let settings =
+            Settings { folder, url: self.url(), domain: "mesh.internal".to_owned(), relay, tls: None };
         let coordinator = Arc::new(Coordinator::open(settings, Arc::clone(&self.clock)).unwrap());
         let (trigger, shutdown) = Shutdown::by_hand();
         let served = Arc::clone(&coordinator);
@@ -147,7 +143,7 @@ fn address(member: &Member) -> IpAddr {
 
 /// Answers whatever is said.
 fn echo(member: &Member) -> JoinHandle<()> {
-    let mut listener = member.node().listen(PORT).unwrap();
+    let listener = member.node().listen(PORT).unwrap();
     tokio::spawn(async move {
         while let Ok(mut stream) = listener.accept().await {
             tokio::spawn(async move {
@@ -283,10 +279,7 @@ async fn while_coordinator_and_relay_are_away_nothing_is_lost_and_a_node_comes_b
 
 /// The place in a folder, once the one before has left it.
 async fn reopened(mesh: &Mesh, name: &str) -> Member {
-    let is_free = |path: &Path| allod_store::Lock::take(path).map(drop).is_ok();
-    while !is_free(&mesh.folder(name)) {
-        sleep(Duration::from_millis(5)).await;
-    }
+    is_free(&mesh.folder(name)).await;
     let member = mesh.open(name, V4, None);
     on_the_mesh(&member).await;
     member

@@ -39,6 +39,13 @@ pub(crate) fn settings(folder: &Path) -> Settings {
     }
 }
 
+/// Ready when no process, and nothing of this one, has the folder: what a coordinator began may end a moment after it.
+pub(crate) async fn is_free(folder: &Path) {
+    while folder.exists() && allod_store::Lock::take(folder).is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 pub(crate) struct World {
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) address: SocketAddr,
@@ -56,6 +63,7 @@ impl World {
     }
 
     pub(crate) async fn open(folder: Arc<tempfile::TempDir>) -> Self {
+        is_free(&folder.path().join("state")).await;
         let clock = Arc::new(AtomicU64::new(NOW.0));
         let now = Arc::clone(&clock);
         let now = Arc::new(move || Timestamp(now.load(Ordering::SeqCst)));
