@@ -1,5 +1,5 @@
 //! The executor's only door for the agent: JSON lines on a socket that nobody else may open. Here is who comes in; what
-//! each connection may cost is in [`connection`], how many there are in [`seats`].
+//! each connection may cost is in `connection`, how many there are in `seats`.
 
 mod connection;
 mod handed;

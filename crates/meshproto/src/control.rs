@@ -1,4 +1,4 @@
-//! The messages of coordinator and node (tailscale.com/tailcfg), each way. All are read as Go reads them ([`json`](crate::json))
+//! The messages of coordinator and node (tailscale.com/tailcfg), each way. All are read as Go reads them ([`json`])
 //! and written as Go writes them: zero values that Go omits are omitted, "never" is the year 1, a key that is not there is zeros.
 
 pub mod ask;
