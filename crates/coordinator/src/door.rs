@@ -86,7 +86,11 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request| {
-        let reply = answer(server, request, from, then);
+        let mut reply = answer(server, request, from, then);
+        // Not by hyper's own switch: it would say so where protocols are switched too, and stock clients would not follow.
+        if reply.status() != StatusCode::SWITCHING_PROTOCOLS {
+            reply.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        }
         async move { Ok::<_, Infallible>(reply) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -94,7 +98,6 @@ where
         .header_read_timeout(HEAD)
         .max_headers(HEADERS)
         .max_buf_size(HEAD_BYTES)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     timeout(REQUEST, connection).await.ok()?.ok()

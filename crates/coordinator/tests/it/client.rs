@@ -198,6 +198,7 @@ pub(crate) async fn raw(
     if !head.starts_with("HTTP/1.1 101 ") {
         return None;
     }
+    assert_eq!(connection_headers(&head), ["upgrade"], "stock clients follow nothing else: {head}");
     loop {
         match initiator.receive(&rest).ok()? {
             Received::Done { session, consumed } => {
@@ -265,6 +266,7 @@ impl Derp {
         let request = "GET /derp HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: DERP\r\n\r\n";
         let (head, bytes) = http(&mut stream, request).await?;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert_eq!(connection_headers(&head), ["upgrade"], "stock clients follow nothing else: {head}");
         let mut derp = Self { stream, reader: FrameReader::default(), bytes };
         let Some(Frame::ServerKey(server)) = derp.next().await else { return None };
         let secret = DerpBox::new(node, server);
@@ -299,4 +301,10 @@ impl Derp {
             }
         }
     }
+}
+
+/// What a head says of its connection.
+fn connection_headers(head: &str) -> Vec<&str> {
+    let lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines.filter(|(name, _)| name.eq_ignore_ascii_case("connection")).map(|(_, value)| value.trim()).collect()
 }
