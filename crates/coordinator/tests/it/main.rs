@@ -1,6 +1,7 @@
 //! The coordinator over real sockets on loopback, driven by a client of our own.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails in a helper fails its test")]
+#![expect(clippy::print_stderr, reason = "what was skipped is said")]
 
 mod client;
 mod door;
@@ -10,4 +11,5 @@ mod maps;
 mod nodes;
 mod relay;
 mod scale;
+mod stock;
 mod world;

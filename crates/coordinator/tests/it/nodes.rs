@@ -1,7 +1,7 @@
 //! Nodes of ours on this coordinator, over real sockets: what each of them is tested for alone, here they are tested for together.
 
 use crate::world::{ALL, is_free};
-use allod_coordinator::{Coordinator, RelaySettings, Settings, policy::Policy, state::JoinKeySpec};
+use allod_coordinator::{Coordinator, RelaySettings, Settings, Tls, policy::Policy, state::JoinKeySpec};
 use allod_daemon::shutdown::{Shutdown, ShutdownTrigger};
 use allod_meshnode::{
     Clock, Interfaces, Member, MemberSettings, Route,
@@ -25,13 +25,21 @@ use tokio::{
 
 /// For a loaded machine; nothing here is measured by it.
 const PATIENCE: Duration = Duration::from_secs(120);
-const PORT: u16 = 9844;
+pub(crate) const PORT: u16 = 9844;
 
-struct Mesh {
+pub(crate) struct Mesh {
     folder: tempfile::TempDir,
     port: u16,
     clock: Clock,
+    tls: Option<Certificate>,
     running: Option<Running>,
+}
+
+/// A certificate of its own for 127.0.0.1, and what believes it.
+#[derive(Clone)]
+pub(crate) struct Certificate {
+    pub(crate) server: Tls,
+    pub(crate) client: Arc<rustls::ClientConfig>,
 }
 
 struct Running {
@@ -42,10 +50,15 @@ struct Running {
 
 impl Mesh {
     /// One whose policy is this.
-    async fn start(policy: &str) -> Self {
+    pub(crate) async fn start(policy: &str) -> Self {
+        Self::start_with(policy, None).await
+    }
+
+    /// One behind HTTPS, if there is a certificate.
+    pub(crate) async fn start_with(policy: &str, tls: Option<Certificate>) -> Self {
         let begun = Instant::now();
         let clock: Clock = Arc::new(move || Timestamp(1_800_000_000_000).plus(begun.elapsed()));
-        let mut mesh = Self { folder: tempfile::tempdir().unwrap(), port: 0, clock, running: None };
+        let mut mesh = Self { folder: tempfile::tempdir().unwrap(), port: 0, clock, tls, running: None };
         mesh.serve().await;
         mesh.coordinator().set_policy(Policy::parse(policy).unwrap()).await.unwrap();
         mesh
@@ -65,8 +78,13 @@ impl Mesh {
             port: self.port,
             stun_port: Some(self.port),
         };
-        let settings =
-            Settings { folder, url: self.url(), domain: "mesh.internal".to_owned(), relay, tls: None };
+        let settings = Settings {
+            folder,
+            url: self.url(),
+            domain: "mesh.internal".to_owned(),
+            relay,
+            tls: self.tls.as_ref().map(|tls| tls.server.clone()),
+        };
         let coordinator = Arc::new(Coordinator::open(settings, Arc::clone(&self.clock)).unwrap());
         let (trigger, shutdown) = Shutdown::by_hand();
         let served = Arc::clone(&coordinator);
@@ -81,16 +99,17 @@ impl Mesh {
         serving.await.unwrap();
     }
 
-    fn coordinator(&self) -> &Coordinator {
+    pub(crate) fn coordinator(&self) -> &Coordinator {
         &self.running.as_ref().unwrap().coordinator
     }
 
-    fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// A node that joins with a key for one.
-    async fn join(&self, name: &str, from: IpAddr) -> Member {
+    pub(crate) async fn join(&self, name: &str, from: IpAddr) -> Member {
         let spec = JoinKeySpec { uses: Some(1), ..JoinKeySpec::default() };
         let (_, key) = self.coordinator().create_join_key(spec).await.unwrap();
         let line = self.coordinator().join_token(vec![self.url()], key).unwrap().to_text();
@@ -111,7 +130,7 @@ impl Mesh {
         let control = ControlSettings {
             urls: vec![self.url()],
             trust,
-            tls: None,
+            tls: self.tls.as_ref().map(|tls| Arc::clone(&tls.client)),
             hostname: name.to_owned(),
             join_key,
             ephemeral: false,
@@ -134,15 +153,16 @@ impl Mesh {
 async fn on_the_mesh(member: &Member) {
     let mut status = member.node().watch();
     let waiting = timeout(PATIENCE, status.wait_for(|status| !status.addresses.is_empty()));
-    drop(waiting.await.expect("it never had an address").unwrap());
+    let had = waiting.await.map(|status| status.is_ok());
+    assert_eq!(had, Ok(true), "it never had an address: {:?}", *member.control().borrow());
 }
 
-fn address(member: &Member) -> IpAddr {
+pub(crate) fn address(member: &Member) -> IpAddr {
     member.node().watch().borrow().addresses[0]
 }
 
 /// Answers whatever is said.
-fn echo(member: &Member) -> JoinHandle<()> {
+pub(crate) fn echo(member: &Member) -> JoinHandle<()> {
     let listener = member.node().listen(PORT).unwrap();
     tokio::spawn(async move {
         while let Ok(mut stream) = listener.accept().await {
@@ -166,7 +186,7 @@ async fn say(member: &Member, to: IpAddr, what: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Says it until it is heard: the other's map may come a moment later.
-async fn heard(member: &Member, to: IpAddr) {
+pub(crate) async fn heard(member: &Member, to: IpAddr) {
     let trying = async {
         loop {
             match timeout(Duration::from_secs(20), say(member, to, b"are you there?")).await {
@@ -178,10 +198,13 @@ async fn heard(member: &Member, to: IpAddr) {
     timeout(PATIENCE, trying).await.expect("it was never heard");
 }
 
+fn is_direct(member: &Member) -> bool {
+    member.node().paths().iter().any(|path| matches!(path.route, Route::Direct(_)))
+}
+
 async fn directly(member: &Member) {
-    let is_direct = || member.node().paths().iter().any(|path| matches!(path.route, Route::Direct(_)));
     let waiting = async {
-        while !is_direct() {
+        while !is_direct(member) {
             sleep(Duration::from_millis(20)).await;
         }
     };
