@@ -2,7 +2,6 @@
 //! waits, and hands connections on to the coordinator proper (Noise, then HTTP/2) or to the relay.
 
 mod machine;
-mod noise_stream;
 mod page;
 mod seats;
 

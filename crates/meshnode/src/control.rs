@@ -3,7 +3,6 @@
 //! last one.
 
 mod door;
-mod noise_stream;
 mod session;
 
 pub use door::{DoorError, Trust, Vouched};

@@ -1,8 +1,9 @@
 //! What a machine asks inside Noise: to register, and for the map. The machine is the one that the handshake proved, whatever a
 //! request says. Until it has a node here it sits among the guests, for a while.
 
-use super::{Guest, Member, noise_stream::NoiseStream};
+use super::{Guest, Member};
 use crate::{map::session::body, server::Server};
+use allod_meshnode::NoiseStream;
 use allod_meshproto::{
     ChallengeKey, MachineKey,
     control::{MapRequest, Message, RegisterRequest},
@@ -110,7 +111,7 @@ async fn begin(
 ) -> Option<NoiseStream<TokioIo<hyper::upgrade::Upgraded>>> {
     let mut io = TokioIo::new(upgrade.await.ok()?);
     io.write_all(&accepted.reply).await.ok()?;
-    let mut stream = NoiseStream::new(io, accepted.session);
+    let mut stream = NoiseStream::of_coordinator(io, accepted.session);
     let mut challenge = [0; 32];
     SystemRandom::new().fill(&mut challenge).ok()?;
     let early = EarlyPayload { node_key_challenge: ChallengeKey::new(challenge) };

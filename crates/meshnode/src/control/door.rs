@@ -1,8 +1,8 @@
 //! The way in: dial, learn the coordinator's Noise key and whether to believe it, upgrade, shake hands. Over plain http nothing
 //! but a key that is pinned, or that the root key vouches for, proves the coordinator.
 
-use super::noise_stream::NoiseStream;
 use crate::{
+    NoiseStream,
     dial::{self, DialError, Place, Stream},
     upgrade::{HEAD, UpgradeError, Wanted, upgrade},
 };
@@ -246,7 +246,7 @@ async fn shake_hands(
         let bytes = buffer.get(..count).unwrap_or_default();
         if let Received::Done { session, consumed } = initiator.receive(bytes).map_err(noise_failed)? {
             let rest = bytes.get(consumed..).unwrap_or_default();
-            return NoiseStream::new(upgraded, session, rest).map_err(io_failed);
+            return NoiseStream::of_node(upgraded, session, rest).map_err(io_failed);
         }
     }
 }

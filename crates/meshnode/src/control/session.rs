@@ -1,8 +1,10 @@
 //! HTTP/2 inside Noise: the requests of a node, each with a bound on what it reads. One connection carries them all; the map's
 //! stream and the updates run side by side.
 
-use super::noise_stream::NoiseStream;
-use crate::dial::{self, Driving};
+use crate::{
+    NoiseStream,
+    dial::{self, Driving},
+};
 use allod_meshproto::{
     control::{MapRequest, MapResponse, Message, PingRequest, RegisterReply, RegisterRequest},
     json::JsonError,

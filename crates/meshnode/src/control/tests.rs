@@ -1,6 +1,7 @@
 //! Against a coordinator made of `meshproto` alone, on loopback, that does what each test tells it.
 
-use super::{noise_stream::NoiseStream, *};
+use super::*;
+use crate::NoiseStream;
 use allod_meshproto::{
     DiscoPrivate, MachineKey, MachinePrivate, NodePrivate,
     control::{FilterRule, KeyReply, MapResponse, Message as _, Node, NodeId},
@@ -122,7 +123,7 @@ async fn front(
     tokio::spawn(async move {
         let mut upgraded = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
         tokio::io::AsyncWriteExt::write_all(&mut upgraded, &accepted.reply).await.unwrap();
-        let stream = NoiseStream::new(upgraded, accepted.session, &[]).unwrap();
+        let stream = NoiseStream::of_coordinator(upgraded, accepted.session);
         let service = service_fn(move |request| inside(request, Arc::clone(&script)));
         let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .serve_connection(TokioIo::new(stream), service);

@@ -1,7 +1,7 @@
 //! The records of Noise as a stream of bytes. Neither way keeps more than a few records: what the other end does not take is not
 //! taken from this one.
 
-use allod_meshproto::noise::{Opener, RECORD_PLAINTEXT, Sealer, Session};
+use allod_meshproto::noise::{NoiseError, Opener, RECORD_PLAINTEXT, Sealer, Session, early::EarlyReader};
 use std::{
     io,
     pin::Pin,
@@ -16,10 +16,12 @@ const READ: usize = 4096;
 
 /// One end of a session, over an open connection.
 #[derive(Debug)]
-pub(crate) struct NoiseStream<I> {
+pub struct NoiseStream<I> {
     io: I,
     sealer: Sealer,
     opener: Opener,
+    /// At the node's end.
+    early: Option<EarlyReader>,
     plain: Vec<u8>,
     plain_read: usize,
     wire: Vec<u8>,
@@ -27,11 +29,36 @@ pub(crate) struct NoiseStream<I> {
 }
 
 impl<I> NoiseStream<I> {
-    pub(crate) fn new(io: I, session: Session) -> Self {
+    /// The coordinator's end.
+    #[must_use]
+    pub fn of_coordinator(io: I, session: Session) -> Self {
         let (sealer, opener) = session.split();
         let (plain, wire) = (Vec::new(), Vec::new());
-        Self { io, sealer, opener, plain, plain_read: 0, wire, wire_sent: 0 }
+        Self { io, sealer, opener, early: None, plain, plain_read: 0, wire, wire_sent: 0 }
     }
+
+    /// The node's end, which takes off the early payload if there is one; `already` is what came after the handshake's response.
+    ///
+    /// # Errors
+    /// `InvalidData` when that does not open.
+    pub fn of_node(io: I, session: Session, already: &[u8]) -> io::Result<Self> {
+        let mut stream = Self { early: Some(EarlyReader::default()), ..Self::of_coordinator(io, session) };
+        stream.open(already)?;
+        Ok(stream)
+    }
+
+    fn open(&mut self, sealed: &[u8]) -> io::Result<()> {
+        let Some(early) = &mut self.early else {
+            return self.opener.push(sealed, &mut self.plain).map_err(broken);
+        };
+        let mut opened = Vec::new();
+        self.opener.push(sealed, &mut opened).map_err(broken)?;
+        early.push(&opened, &mut self.plain).map(drop).map_err(broken)
+    }
+}
+
+fn broken(error: NoiseError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 impl<I: AsyncWrite + Unpin> NoiseStream<I> {
@@ -78,8 +105,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for NoiseStream<I> {
             }
             this.plain.clear();
             this.plain_read = 0;
-            let opened = this.opener.push(read.filled(), &mut this.plain);
-            opened.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            this.open(read.filled())?;
         }
     }
 }
@@ -89,8 +115,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for NoiseStream<I> {
         let this = &mut *self;
         ready!(this.poll_sent(cx))?;
         let (now, _) = bytes.split_at(bytes.len().min(AT_ONCE));
-        let sealed = this.sealer.seal(now, &mut this.wire);
-        sealed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        this.sealer.seal(now, &mut this.wire).map_err(broken)?;
         if let Poll::Ready(Err(error)) = this.poll_sent(cx) {
             return Poll::Ready(Err(error));
         }
