@@ -8,6 +8,7 @@ pub mod limits;
 pub mod manifest;
 pub mod messages;
 pub mod names;
+pub mod node;
 pub mod operation;
 pub mod record;
 pub mod recovery;
