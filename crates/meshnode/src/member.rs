@@ -11,6 +11,7 @@ use crate::{
     node::RELAY_QUEUE,
     relay::{self, RelayEnds, RelaySettings, RelayState},
 };
+use allod_meshproto::netmap::StoredMap;
 use folder::{Folder, Keeping};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::{
@@ -38,6 +39,7 @@ pub struct Member {
     node: Node,
     state: watch::Receiver<ControlState>,
     relays: watch::Receiver<BTreeMap<u32, RelayState>>,
+    maps: watch::Receiver<Option<Arc<StoredMap>>>,
     _tasks: JoinSet<()>,
 }
 
@@ -78,11 +80,12 @@ impl Member {
             states: tell_relays,
         };
         let outputs = Outputs { map: tell_map, state: tell_state, vouched: tell_vouched };
+        let told = maps.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(relay::pass(relay, ends));
         tasks.spawn(control::follow(control, Arc::new(identity), outputs, standing, clock));
         tasks.spawn(Keeping { folder, maps, vouched }.run());
-        Ok(Self { node, state, relays, _tasks: tasks })
+        Ok(Self { node, state, relays, maps: told, _tasks: tasks })
     }
 
     /// The node: `listen`, `connect`, `whois`, `watch`.
@@ -95,6 +98,12 @@ impl Member {
     #[must_use]
     pub fn control(&self) -> watch::Receiver<ControlState> {
         self.state.clone()
+    }
+
+    /// The map, as the coordinator said it last or as it was stored. It may name what has expired since: the node judges that.
+    #[must_use]
+    pub fn maps(&self) -> watch::Receiver<Option<Arc<StoredMap>>> {
+        self.maps.clone()
     }
 
     /// How each relay is that is used, by its region, as they change.

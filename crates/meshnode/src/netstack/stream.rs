@@ -45,6 +45,11 @@ impl MeshStream {
         self.peer
     }
 
+    /// Ends both directions at once, so that the peer sees an error and no end.
+    pub fn reset(self) {
+        self.net.lock().socket(self.handle).abort();
+    }
+
     /// Waits until the connection has come about.
     pub(super) async fn connected(&self) -> io::Result<()> {
         poll_fn(|cx| {

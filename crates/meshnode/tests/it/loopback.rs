@@ -227,6 +227,19 @@ async fn two_hundred_connections_at_once_are_all_served() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_reset_is_an_error_at_the_other_end_and_no_end() {
+    let (one, two) = two(true).await;
+    let listener = two.node.listen(80).unwrap();
+    let connected = one.node.connect(SocketAddr::new(two.mesh, 80));
+    let (client, server) =
+        timeout(PATIENCE, async { tokio::join!(connected, listener.accept()) }).await.unwrap();
+    let (mut client, server) = (client.unwrap(), server.unwrap());
+    server.reset();
+    let read = timeout(PATIENCE, client.read(&mut [0])).await.unwrap();
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_has_one_direction() {
     let clock = clock();
     let (one, two) = (host(1, &clock), host(2, &clock));
