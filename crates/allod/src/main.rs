@@ -10,6 +10,7 @@ fn main() -> ExitCode {
         Some("agent") => allod_agent::main(named("agent")),
         Some("executor") => allod_executor::main(named("executor")),
         Some("proxy") => allod_proxy::program::main(named("proxy")),
+        Some("node") => allod_node::main(named("node")),
         Some("hub") => allod_hub::program::main(named("hub")),
         #[cfg(target_os = "linux")]
         Some("recover") => allod_cli::recover::main(named("recover")),

@@ -23,7 +23,7 @@ impl OwnMesh {
         let chosen = match kind {
             MeshKind::Tailscaled => true,
             MeshKind::Auto if place.exists() => false,
-            MeshKind::Auto | MeshKind::Loopback | MeshKind::Static => return None,
+            MeshKind::Auto | MeshKind::Embedded | MeshKind::Loopback | MeshKind::Static => return None,
         };
         // Without an address of its own to listen on, there is nothing that could be refused.
         let mesh = TailscaledMesh::start(TailscaledSettings::at(place)).await.ok()?;

@@ -1,7 +1,8 @@
 //! Which mesh a program is told to be on, and where on it to listen: the words of its settings, once for all programs.
 
 use crate::{
-    Mesh, MeshError, Mode, StaticMesh, StaticSettings, TailscaledMesh, TailscaledSettings, tailscaled::SOCKET,
+    EmbeddedMesh, EmbeddedSettings, Mesh, MeshError, Mode, NODE_SOCKET, StaticMesh, StaticSettings,
+    TailscaledMesh, TailscaledSettings, tailscaled::SOCKET,
 };
 use std::{
     fmt,
@@ -20,7 +21,9 @@ pub enum MeshKind {
     Static,
     /// What the tailscaled of this machine says.
     Tailscaled,
-    /// Tailscaled where it is installed, otherwise the given address.
+    /// What the `allod node` of this machine owns.
+    Embedded,
+    /// Tailscaled where it is installed, else `allod node` where its socket's folder is, otherwise the given address.
     Auto,
 }
 
@@ -37,7 +40,7 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChoiceError {
     /// No such driver.
-    #[error("`{0}` is none of loopback, static, tailscaled, auto")]
+    #[error("`{0}` is none of loopback, static, tailscaled, embedded, auto")]
     Kind(String),
     /// No such place.
     #[error("`{0}` is neither ADDRESS:PORT nor PORT")]
@@ -51,7 +54,8 @@ pub struct MeshSettings {
     pub kind: MeshKind,
     /// The one address to listen on.
     pub address: Option<IpAddr>,
-    /// Tailscaled's socket, where it isn't at its usual place.
+    /// The socket of tailscaled or of `allod node`, where it isn't at its usual place. With `auto`, one that is called
+    /// `node.sock` is the node's.
     pub socket: Option<PathBuf>,
 }
 
@@ -69,9 +73,14 @@ impl MeshSettings {
             }
             MeshKind::Static => given(self.address, Mode::default()),
             MeshKind::Tailscaled => self.tailscaled().await,
+            MeshKind::Embedded => self.embedded().await,
+            MeshKind::Auto if self.names_a_node() => self.embedded().await,
             MeshKind::Auto if self.is_installed().await => self.tailscaled().await,
+            MeshKind::Auto if self.socket.is_none() && has_a_node() => self.embedded().await,
             MeshKind::Auto => {
-                tracing::info!("there is no tailscaled here; the given address is taken for the mesh's");
+                tracing::info!(
+                    "there is no tailscaled and no node here; the given address is taken for the mesh's"
+                );
                 given(self.address, Mode::default())
             }
         }
@@ -81,6 +90,22 @@ impl MeshSettings {
         let mut settings = TailscaledSettings::at(self.socket().to_owned());
         settings.only = self.address;
         Ok(Arc::new(TailscaledMesh::start(settings).await?))
+    }
+
+    async fn embedded(&self) -> Result<Arc<dyn Mesh>, MeshError> {
+        let settings = EmbeddedSettings { socket: self.node_socket().to_owned(), only: self.address };
+        Ok(Arc::new(EmbeddedMesh::start(settings).await?))
+    }
+
+    /// The socket of `allod node`.
+    #[must_use]
+    pub fn node_socket(&self) -> &Path {
+        self.socket.as_deref().unwrap_or(Path::new(NODE_SOCKET))
+    }
+
+    /// Whether the given socket is called as a node's is.
+    fn names_a_node(&self) -> bool {
+        self.socket.as_deref().and_then(Path::file_name).is_some_and(|name| name == allod_proto::node::SOCKET)
     }
 
     /// Tailscaled's socket.
@@ -97,6 +122,12 @@ impl MeshSettings {
     }
 }
 
+/// Whether a node is set up here, running or not: its folder is made with its user, and a node that starts later than we do must
+/// not make us believe addresses instead of it.
+fn has_a_node() -> bool {
+    Path::new(NODE_SOCKET).parent().is_some_and(Path::exists)
+}
+
 fn given(address: Option<IpAddr>, mode: Mode) -> Result<Arc<dyn Mesh>, MeshError> {
     let addresses = vec![address.ok_or(MeshError::AddressNeeded)?];
     Ok(Arc::new(StaticMesh::start(StaticSettings { addresses, name: None, mode })?))
@@ -110,6 +141,7 @@ impl FromStr for MeshKind {
             "loopback" => Ok(Self::Loopback),
             "static" => Ok(Self::Static),
             "tailscaled" => Ok(Self::Tailscaled),
+            "embedded" => Ok(Self::Embedded),
             "auto" => Ok(Self::Auto),
             other => Err(ChoiceError::Kind(other.to_owned())),
         }
@@ -122,6 +154,7 @@ impl fmt::Display for MeshKind {
             Self::Loopback => "loopback",
             Self::Static => "static",
             Self::Tailscaled => "tailscaled",
+            Self::Embedded => "embedded",
             Self::Auto => "auto",
         })
     }
@@ -165,7 +198,7 @@ mod tests {
         for good in ["9844", "100.64.0.1:9844", "[fd7a:115c:a1e0::1]:9844"] {
             assert_eq!(good.parse::<Place>().unwrap().to_string(), good);
         }
-        for kind in ["loopback", "static", "tailscaled", "auto"] {
+        for kind in ["loopback", "static", "tailscaled", "embedded", "auto"] {
             assert_eq!(kind.parse::<MeshKind>().unwrap().to_string(), kind);
         }
         assert!("embeded".parse::<MeshKind>().is_err());
@@ -175,7 +208,8 @@ mod tests {
     async fn an_address_that_may_not_be_listened_on_is_refused_whatever_the_driver() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("sock");
-        for kind in [MeshKind::Loopback, MeshKind::Static, MeshKind::Tailscaled, MeshKind::Auto] {
+        use MeshKind::{Auto, Embedded, Loopback, Static, Tailscaled};
+        for kind in [Loopback, Static, Tailscaled, Embedded, Auto] {
             for bad in ["0.0.0.0", "192.0.2.1", "::"] {
                 let opened = settings(kind, Some(bad), &socket).open().await;
                 assert!(matches!(opened, Err(MeshError::Refused(_))), "{kind}: {bad}");
@@ -191,6 +225,18 @@ mod tests {
         assert!(matches!(opened, Err(MeshError::AddressNeeded)));
         let opened = settings(MeshKind::Auto, Some("100.64.77.77"), &socket).open().await.unwrap();
         assert_eq!(opened.status().await.unwrap().driver, "static");
+    }
+
+    #[tokio::test]
+    async fn auto_asks_the_node_whose_socket_is_named_even_before_it_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = settings(MeshKind::Auto, None, &folder.path().join("node.sock")).open().await.unwrap();
+        let status = opened.status().await.unwrap();
+        assert!(status.driver == "embedded" && !status.up, "{status:?}");
+        assert!(
+            status.troubles[0].is_grave() && status.troubles[0].fix().contains("allod node"),
+            "{status:?}"
+        );
     }
 
     #[tokio::test]

@@ -40,8 +40,14 @@ fn whole(status: &MeshStatus) -> Finding {
 
 fn key(status: &MeshStatus, now: Timestamp) -> Option<Finding> {
     let left = ends_soon(status.key_expiry, now)?;
-    let fix =
-        "tailscale up --force-reauth; for a server, have its key never expire where the mesh is administered";
+    let fix = match status.driver {
+        "embedded" => {
+            "have its key never expire where the mesh is administered, or join again with a new token"
+        }
+        _ => {
+            "tailscale up --force-reauth; for a server, have its key never expire where the mesh is administered"
+        }
+    };
     let (level, message) = if left.is_zero() {
         (FindingLevel::Bad, "this machine's key on the mesh has ended".to_owned())
     } else {
@@ -86,6 +92,14 @@ mod tests {
             Trouble::NotOnInterface { address },
             Trouble::ForeignAddress { address },
             Trouble::Warning { says: words() },
+            Trouble::NoNode { socket: words(), why: words() },
+            Trouble::NodeAnswer { why: words() },
+            Trouble::Joining { why: None },
+            Trouble::LogIn { page: words() },
+            Trouble::RefusedThere { why: words() },
+            Trouble::NodeExpired,
+            Trouble::CoordinatorAway { why: words() },
+            Trouble::RelayAway { region: 900, why: words() },
         ] {
             let found = findings(&status(false, vec![trouble.clone()]), NOW);
             let [whole, said] = found.as_slice() else { panic!("{found:?}") };

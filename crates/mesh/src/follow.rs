@@ -69,13 +69,17 @@ impl FollowingListener {
             if let Some(bound) = &self.bound {
                 tokio::select! {
                     connection = bound.listener.accept() => return connection,
-                    told = self.changes.changed() => if told.is_err() {
-                        // A driver that will never tell of anything.
-                        return bound.listener.accept().await;
+                    told = self.changes.changed() => {
+                        if told.is_err() {
+                            // A driver that will never tell of anything.
+                            return bound.listener.accept().await;
+                        }
+                        if !bound.under.is_elsewhere(&self.changes.borrow_and_update()) {
+                            continue;
+                        }
                     }
-                }
-                if !bound.under.is_elsewhere(&self.changes.borrow_and_update()) {
-                    continue;
+                    // Also where its end and the next beginning were one change.
+                    () = bound.listener.is_over() => {}
                 }
                 self.failures = self.failures();
                 self.bound = None;

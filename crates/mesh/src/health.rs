@@ -58,6 +58,47 @@ pub enum Trouble {
         /// The address.
         address: IpAddr,
     },
+    /// `allod node` doesn't answer.
+    NoNode {
+        /// Where it should.
+        socket: String,
+        /// What happened there.
+        why: String,
+    },
+    /// It answers, but not so that it could be used.
+    NodeAnswer {
+        /// What it says.
+        why: String,
+    },
+    /// The node is on its way.
+    Joining {
+        /// What keeps it, if it is known.
+        why: Option<String>,
+    },
+    /// The node waits for a person to open a page.
+    LogIn {
+        /// The page.
+        page: String,
+    },
+    /// The coordinator does not want the node.
+    RefusedThere {
+        /// Why.
+        why: String,
+    },
+    /// The node's key has ended.
+    NodeExpired,
+    /// The node's coordinator can't be had; what it said last holds.
+    CoordinatorAway {
+        /// Why.
+        why: String,
+    },
+    /// A relay can't be had: peers without a direct path may not be reached.
+    RelayAway {
+        /// Its region.
+        region: u32,
+        /// Why.
+        why: String,
+    },
     /// The daemon warns of something itself.
     Warning {
         /// In its words.
@@ -80,8 +121,17 @@ impl Trouble {
             | Self::Starting
             | Self::UnknownState { .. }
             | Self::NoInterface
-            | Self::NotOnInterface { .. } => true,
-            Self::ForeignAddress { .. } | Self::Warning { .. } => false,
+            | Self::NotOnInterface { .. }
+            | Self::NoNode { .. }
+            | Self::NodeAnswer { .. }
+            | Self::Joining { .. }
+            | Self::LogIn { .. }
+            | Self::RefusedThere { .. }
+            | Self::NodeExpired => true,
+            Self::ForeignAddress { .. }
+            | Self::Warning { .. }
+            | Self::CoordinatorAway { .. }
+            | Self::RelayAway { .. } => false,
         }
     }
 
@@ -93,7 +143,8 @@ impl Trouble {
                 "start it: systemctl enable --now tailscaled; if its socket is elsewhere, give --mesh-socket PATH".to_owned()
             }
             Self::Untrusted { socket, .. } => format!(
-                "see who listens on {socket}; tailscaled runs as root, or as the user that asks it"
+                "see who listens on {socket}; tailscaled runs as root, or as the user that asks it; allod node also as the \
+                 owner of a folder that root gave it"
             ),
             Self::Unreadable { .. } => "bring tailscaled to a current version (1.80 or newer)".to_owned(),
             Self::NeedsLogin { page: Some(page) } => format!("log it in: tailscale up, or open {page}"),
@@ -119,6 +170,28 @@ impl Trouble {
                 "give the mesh addresses within 100.64.0.0/10 and fd7a:115c:a1e0::/48".to_owned()
             }
             Self::Warning { .. } => "tailscale status says more".to_owned(),
+            Self::NoNode { .. } => {
+                "start it: allod node; if its socket is elsewhere, give --mesh-socket PATH".to_owned()
+            }
+            Self::NodeAnswer { .. } => "bring allod node and this program to the same version; users besides its own need \
+                                        allod node --client UID"
+                .to_owned(),
+            Self::Joining { .. } => {
+                "wait a moment; if it stays so, can this machine reach the coordinator? The log of allod node says more"
+                    .to_owned()
+            }
+            Self::LogIn { page } => format!("open {page}"),
+            Self::RefusedThere { .. } => {
+                "start allod node with --join FILE and a new token, or let the machine in where the mesh is administered"
+                    .to_owned()
+            }
+            Self::NodeExpired => {
+                "start allod node with --join FILE and a new token; a server's key is best set never to expire".to_owned()
+            }
+            Self::CoordinatorAway { .. } => {
+                "nothing for now: what it said last holds for two weeks; can this machine reach the coordinator?".to_owned()
+            }
+            Self::RelayAway { .. } => "can this machine reach the relay? Direct paths go on without it".to_owned(),
         }
     }
 }
@@ -148,6 +221,15 @@ impl fmt::Display for Trouble {
                 write!(f, "{address} was given to this machine, but is no mesh address; it is not used")
             }
             Self::Warning { says } => write!(f, "tailscaled warns: {says}"),
+            Self::NoNode { socket, why } => write!(f, "allod node does not answer at {socket}: {why}"),
+            Self::NodeAnswer { why } => write!(f, "allod node's answer can't be used: {why}"),
+            Self::Joining { why: None } => write!(f, "allod node is on its way to the mesh"),
+            Self::Joining { why: Some(why) } => write!(f, "allod node can't get onto the mesh: {why}"),
+            Self::LogIn { .. } => write!(f, "this machine waits to be let in to the mesh"),
+            Self::RefusedThere { why } => write!(f, "the coordinator refuses this machine: {why}"),
+            Self::NodeExpired => write!(f, "this machine's key on the mesh has expired"),
+            Self::CoordinatorAway { why } => write!(f, "the coordinator is away: {why}"),
+            Self::RelayAway { region, why } => write!(f, "the relay of region {region} is away: {why}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod choice;
 pub mod coordination;
+pub mod embedded;
 pub mod findings;
 pub mod fixed;
 pub mod follow;
@@ -12,9 +13,11 @@ pub mod listener;
 pub mod mesh;
 mod sockets;
 pub mod tailscaled;
+pub mod tls;
 
 pub use choice::{ChoiceError, MeshKind, MeshSettings, Place};
 pub use coordination::Coordination;
+pub use embedded::{EmbeddedMesh, EmbeddedSettings, NODE_SOCKET, ResolveError};
 pub use findings::findings;
 pub use fixed::{StaticMesh, StaticSettings};
 pub use follow::FollowingListener;

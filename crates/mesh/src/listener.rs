@@ -1,7 +1,11 @@
-//! Accepting on all of a machine's mesh addresses at once. Who can't be a peer is dropped before a byte is read; an
-//! error of accept is waited out.
+//! Accepting on all of a machine's mesh addresses at once, by sockets or through `allod node`. Who can't be a peer is dropped
+//! before a byte is read; an error of accept is waited out.
 
-use crate::{Mode, guard};
+use crate::{
+    Mode,
+    embedded::{Accepting, NodeStream},
+    guard,
+};
 use std::{
     future::poll_fn,
     io,
@@ -23,6 +27,19 @@ const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 /// A bound listener on one or several mesh addresses.
 #[derive(Debug)]
 pub struct Listener {
+    addresses: Vec<SocketAddr>,
+    by: By,
+}
+
+/// What connections come in by.
+#[derive(Debug)]
+enum By {
+    Sockets(Sockets),
+    Node(Accepting),
+}
+
+#[derive(Debug)]
+struct Sockets {
     sockets: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     mode: Mode,
@@ -35,8 +52,15 @@ pub struct Listener {
 impl Listener {
     /// Of sockets that were bound where [`crate::may_listen`] allows it.
     pub(crate) fn of(sockets: Vec<TcpListener>, mode: Mode) -> io::Result<Self> {
-        let addresses = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
-        Ok(Self { sockets, addresses, mode, first: AtomicUsize::new(0), failures: AtomicU64::new(0) })
+        let addresses: Vec<_> = sockets.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
+        let first = AtomicUsize::new(0);
+        let by = Sockets { sockets, addresses: addresses.clone(), mode, first, failures: AtomicU64::new(0) };
+        Ok(Self { addresses, by: By::Sockets(by) })
+    }
+
+    /// Of a port that the node listens on for us.
+    pub(crate) fn of_node(accepting: Accepting, addresses: Vec<SocketAddr>) -> Self {
+        Self { addresses, by: By::Node(accepting) }
     }
 
     /// Where it listens.
@@ -48,12 +72,32 @@ impl Listener {
     /// How often accepting failed since the start, for want of something on this machine.
     #[must_use]
     pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+        match &self.by {
+            By::Sockets(sockets) => sockets.failures.load(Ordering::Relaxed),
+            By::Node(accepting) => accepting.failures(),
+        }
+    }
+
+    /// Resolves when nothing will come in any more, so that it is to be listened anew.
+    pub(crate) async fn is_over(&self) {
+        match &self.by {
+            By::Sockets(_) => std::future::pending().await,
+            By::Node(accepting) => accepting.is_over().await,
+        }
     }
 
     /// The next connection from an address that may be a peer. Never fails: what goes wrong is logged and waited out.
     /// Whether the mesh knows the peer is [`crate::Mesh::whois`]'s to say.
     pub async fn accept(&self) -> Connection {
+        match &self.by {
+            By::Sockets(sockets) => sockets.accept().await,
+            By::Node(accepting) => accepting.accept().await,
+        }
+    }
+}
+
+impl Sockets {
+    async fn accept(&self) -> Connection {
         let mut rest = REST.0;
         loop {
             match poll_fn(|cx| self.poll_accept(cx)).await {
@@ -110,16 +154,26 @@ fn is_of_the_peer(error: &io::Error) -> bool {
 /// A connection over the mesh, whatever carries it.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Carrier,
     peer: SocketAddr,
     local: SocketAddr,
+}
+
+#[derive(Debug)]
+enum Carrier {
+    Socket(TcpStream),
+    Node(NodeStream),
 }
 
 impl Connection {
     pub(crate) fn of(stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> Self {
         // Small replies must not wait for an acknowledgement; without the option they only are slower.
         let _ = stream.set_nodelay(true);
-        Self { stream, peer, local }
+        Self { stream: Carrier::Socket(stream), peer, local }
+    }
+
+    pub(crate) fn of_node(stream: NodeStream, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self { stream: Carrier::Node(stream), peer, local }
     }
 
     /// The other side's address.
@@ -141,28 +195,46 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        match &mut self.stream {
+            Carrier::Socket(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Carrier::Node(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        match &mut self.stream {
+            Carrier::Socket(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Carrier::Node(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        match &mut self.stream {
+            Carrier::Socket(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Carrier::Node(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        }
     }
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Carrier::Socket(stream) => stream.is_write_vectored(),
+            Carrier::Node(stream) => stream.is_write_vectored(),
+        }
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.stream {
+            Carrier::Socket(stream) => Pin::new(stream).poll_flush(cx),
+            Carrier::Node(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        match &mut self.stream {
+            Carrier::Socket(stream) => Pin::new(stream).poll_shutdown(cx),
+            Carrier::Node(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

@@ -1,0 +1,12 @@
+//! Nodes of one mesh, on a real coordinator, asked over their sockets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what fails in a test's helper fails the test"
+)]
+
+mod formats;
+mod life;
+mod meeting;
+mod world;
