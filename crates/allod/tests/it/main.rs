@@ -33,6 +33,7 @@ mod limits;
 mod liveness;
 mod load;
 mod mesh;
+mod node;
 mod operations;
 mod processes;
 mod record;

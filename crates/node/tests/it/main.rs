@@ -6,7 +6,10 @@
     reason = "what fails in a test's helper fails the test"
 )]
 
+mod contract;
 mod formats;
+mod hostile;
 mod life;
 mod meeting;
+mod users;
 mod world;

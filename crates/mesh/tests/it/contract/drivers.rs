@@ -2,7 +2,7 @@
 
 /// The static driver.
 pub(super) mod fixed {
-    use super::super::Subject;
+    use super::super::laws::Subject;
     use allod_mesh::{Mode, StaticMesh, StaticSettings};
     use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) mod fixed {
 
 /// The driver for tailscaled, with a stand-in for the daemon that has loopback for its interface.
 pub(super) mod tailscaled {
-    use super::super::Subject;
+    use super::super::laws::Subject;
     use crate::local_api::{Daemon, Reply, status};
     use allod_mesh::{StaticSettings, TailscaledMesh, TailscaledSettings};
     use std::sync::Arc;
