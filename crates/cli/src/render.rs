@@ -4,9 +4,9 @@ pub mod operation;
 pub mod steps;
 pub mod style;
 pub mod table;
-pub mod text;
 pub mod time;
 
+pub use allod_proto::shown as text;
 pub use operation::{Ended, follow};
 pub use style::Style;
 pub use table::Table;

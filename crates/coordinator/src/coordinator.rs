@@ -8,7 +8,7 @@ use crate::{
     policy::{Policy, PolicyError},
     server::{Now, Server},
     settings::Settings,
-    state::{JoinKeyRecord, JoinKeySpec, NodeRecord, Pending, Refusal},
+    state::{JoinKeyRecord, JoinKeySpec, NodeRecord, Pending, Refusal, Row},
     store::{Database, Draft, Store, StoreFault},
     stun,
     view::Viewer,
@@ -38,6 +38,8 @@ const TICK: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 /// The file that the root key's private half is put in.
 const ROOT_FILE: &str = "root.key";
+/// Bytes of it.
+const ROOT_BYTES: usize = 32;
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +77,7 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// Opens the network in the settings' folder, and makes one if there is none: then the root key's private half is put into
-    /// `root.key` beside it, to be taken away ([`take_root_key`]).
+    /// `root.key` beside it, to be taken away ([`read_root_key`], [`remove_root_key`]).
     ///
     /// # Errors
     /// When the settings are wrong, the folder can't be used, or another coordinator uses it.
@@ -86,10 +88,13 @@ impl Coordinator {
         let folder = settings.folder.clone();
         allod_store::create_folder(&folder, 0o700).map_err(StoreFault::from)?;
         let mut database = Database::open(&folder)?;
-        let (state, keys) = database.load()?;
+        let (mut state, keys) = database.load()?;
         let keys = match keys {
             Some(keys) => keys,
-            None => first_keys(&mut database, &folder)?,
+            None => {
+                state.set_policy(settings.first_policy.clone())?;
+                first_keys(&mut database, &folder, &state.take_rows(), now())?
+            }
         };
         let draft = Draft { state, keys: Arc::new(keys) };
         let viewer = Arc::new(Viewer::new(&draft, now()));
@@ -173,6 +178,12 @@ impl Coordinator {
     #[must_use]
     pub fn root(&self) -> RootKey {
         self.server.viewer.now().keys.root()
+    }
+
+    /// When the network was made, as far as that is known.
+    #[must_use]
+    pub fn made(&self) -> Option<Timestamp> {
+        self.server.viewer.now().keys.made()
     }
 
     /// Lets a machine in that waits.
@@ -321,25 +332,43 @@ impl Coordinator {
     }
 }
 
-/// Takes the root key's private half out of a network's folder: from then on only who calls has it.
+/// Whether the root key's private half lies in a network's folder still.
+#[must_use]
+pub fn has_root_key(folder: &Path) -> bool {
+    folder.join(ROOT_FILE).symlink_metadata().is_ok()
+}
+
+/// Reads the root key's private half in a network's folder, to be kept elsewhere.
 ///
 /// # Errors
-/// When it is not there any more, or can't be removed.
-pub fn take_root_key(folder: &Path) -> Result<RootPrivate, CoordinatorError> {
-    let path = folder.join(ROOT_FILE);
-    let bytes = std::fs::read(&path).map(Zeroizing::new);
-    let bytes = bytes.map_err(|source| StoreFault::Io { path: path.clone(), source })?;
-    let seed: &[u8; 32] = bytes.as_slice().try_into().map_err(|_| KeysError::Damaged)?;
-    let root = RootPrivate::import(seed)?;
-    allod_store::remove_file(&path).map_err(StoreFault::from)?;
-    Ok(root)
+/// When it is not there any more, or is none.
+pub fn read_root_key(folder: &Path) -> Result<RootPrivate, CoordinatorError> {
+    let bytes =
+        allod_store::read_beneath(folder, Path::new(ROOT_FILE), ROOT_BYTES).map_err(StoreFault::from)?;
+    let bytes = Zeroizing::new(bytes);
+    let seed: &[u8; ROOT_BYTES] = bytes.as_slice().try_into().map_err(|_| KeysError::Damaged)?;
+    Ok(RootPrivate::import(seed)?)
+}
+
+/// Removes the root key's private half from a network's folder: from then on only who [read](read_root_key) it before has it.
+///
+/// # Errors
+/// When it can't be removed.
+pub fn remove_root_key(folder: &Path) -> Result<(), CoordinatorError> {
+    allod_store::remove_file(&folder.join(ROOT_FILE)).map_err(StoreFault::from)?;
+    Ok(())
 }
 
 /// The root key is on the disk before anything it signed is: a crash in between makes another one, never a network without.
-fn first_keys(database: &mut Database, folder: &Path) -> Result<Keys, CoordinatorError> {
-    let (keys, root) = Keys::generate(&SystemRandom::new())?;
+fn first_keys(
+    database: &mut Database,
+    folder: &Path,
+    rows: &[Row],
+    now: Timestamp,
+) -> Result<Keys, CoordinatorError> {
+    let (keys, root) = Keys::generate(&SystemRandom::new(), now)?;
     allod_store::write_atomic(&folder.join(ROOT_FILE), root.export().as_ref(), 0o600)
         .map_err(StoreFault::from)?;
-    database.write(&[], Some(&keys))?;
+    database.write(rows, Some(&keys))?;
     Ok(keys)
 }

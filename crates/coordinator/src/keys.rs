@@ -37,6 +37,7 @@ pub struct Keys {
     former: Option<(Noise, Timestamp)>,
     prepared: Option<MachinePrivate>,
     relay: NodePrivate,
+    made: Option<Timestamp>,
 }
 
 #[derive(Clone)]
@@ -50,19 +51,26 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeysError::Random`].
-    pub fn generate(random: &dyn SecureRandom) -> Result<(Self, RootPrivate), KeysError> {
+    pub fn generate(random: &dyn SecureRandom, now: Timestamp) -> Result<(Self, RootPrivate), KeysError> {
         let root = RootPrivate::generate(random).map_err(|_| KeysError::Random)?;
         let private = MachinePrivate::generate(random).map_err(|_| KeysError::Random)?;
         let signed = root.sign(private.public(), 1);
         let relay = NodePrivate::generate(random).map_err(|_| KeysError::Random)?;
         let current = Noise { private, signed };
-        Ok((Self { root: root.public(), current, former: None, prepared: None, relay }, root))
+        let made = Some(now);
+        Ok((Self { root: root.public(), current, former: None, prepared: None, relay, made }, root))
     }
 
     /// Who vouches for the Noise key.
     #[must_use]
     pub const fn root(&self) -> RootKey {
         self.root
+    }
+
+    /// When the network was made, as far as that is known.
+    #[must_use]
+    pub const fn made(&self) -> Option<Timestamp> {
+        self.made
     }
 
     /// The relay's key.
@@ -130,6 +138,7 @@ impl Keys {
             former: self.former.as_ref().map(|(former, until)| (noise(former), *until)),
             prepared: self.prepared.as_ref().map(|prepared| to_base64(&prepared.export())),
             relay: to_base64(&self.relay.export()),
+            made: self.made,
         };
         serde_json::to_string(&record).map(Zeroizing::new).map_err(|_| KeysError::Damaged)
     }
@@ -152,6 +161,7 @@ impl Keys {
             former,
             prepared: prepared.map(|prepared| MachinePrivate::import(&prepared)),
             relay: NodePrivate::import(&*from_base64(&record.relay)?),
+            made: record.made,
         })
     }
 }
@@ -169,6 +179,8 @@ struct KeysRecord {
     former: Option<(NoiseRecord, Timestamp)>,
     prepared: Option<Secret>,
     relay: Secret,
+    #[serde(default)]
+    made: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -210,7 +222,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000_000);
 
     fn keys() -> (Keys, RootPrivate) {
-        Keys::generate(&SystemRandom::new()).unwrap()
+        Keys::generate(&SystemRandom::new(), NOW).unwrap()
     }
 
     #[test]
@@ -251,7 +263,7 @@ mod tests {
         let text = keys.to_text().unwrap();
         let read = Keys::parse(&text).unwrap();
         assert_eq!(*read.to_text().unwrap(), *text);
-        assert_eq!(read.root(), root.public());
+        assert_eq!((read.root(), read.made()), (root.public(), Some(NOW)));
         let shown = format!("{keys:?}");
         let secret = STANDARD.encode(*keys.noise().export());
         assert!(text.contains(&secret) && !shown.contains(&secret));

@@ -13,6 +13,8 @@ pub mod store;
 mod stun;
 mod view;
 
-pub use coordinator::{Coordinator, CoordinatorError, NodeStatus, take_root_key};
+pub use coordinator::{
+    Coordinator, CoordinatorError, NodeStatus, has_root_key, read_root_key, remove_root_key,
+};
 pub use server::Now;
 pub use settings::{RelaySettings, Settings, Tls};

@@ -49,7 +49,7 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
-    /// A name, a tag or an address; not `*`.
+    /// A name, a tag, `autogroup:member` or an address; not `*`.
     pub from: Selector,
     /// Likewise.
     pub to: Selector,
@@ -66,8 +66,13 @@ pub struct Case {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// It can't be read.
-    #[error("not a policy: {0}")]
-    Unreadable(String),
+    #[error("not a policy: {problem}")]
+    Unreadable {
+        /// The line, from 1; 0 where it has none.
+        line: usize,
+        /// What is wrong there.
+        problem: String,
+    },
     /// It is too large.
     #[error("a policy has at most {MOST_RULES} rules and cases, and {MOST_WORDS} entries in a list")]
     TooLarge,
@@ -75,7 +80,7 @@ pub enum PolicyError {
     #[error("rule {0}: `from`, `to` and `ports` must not be empty")]
     EmptyRule(usize),
     /// A case for `*` or a prefix of several addresses.
-    #[error("case {0}: `from` and `to` must be a name, a tag or one address")]
+    #[error("case {0}: `from` and `to` must be a name, a tag, `autogroup:member` or one address")]
     CaseOfMany(usize),
     /// A case that does not hold.
     #[error("case {number} does not hold: {from} to {to} port {port} would be {outcome}")]
@@ -97,13 +102,20 @@ pub enum PolicyError {
 #[derive(Debug, Clone, Default)]
 struct Subject<'a> {
     name: Option<&'a str>,
+    /// A person's own machine: a node without tags.
+    is_own: bool,
     tags: &'a [String],
     addresses: Vec<IpAddr>,
 }
 
 impl<'a> Subject<'a> {
     fn node(node: &'a NodeRecord) -> Self {
-        Self { name: Some(&node.name), tags: &node.tags, addresses: node.addresses().to_vec() }
+        Self {
+            name: Some(&node.name),
+            is_own: node.tags.is_empty(),
+            tags: &node.tags,
+            addresses: node.addresses().to_vec(),
+        }
     }
 }
 
@@ -117,9 +129,10 @@ impl Policy {
             return Err(PolicyError::TooLarge);
         }
         if !text.trim_start().starts_with('{') {
-            return Err(PolicyError::Unreadable("it is no JSON object".to_owned()));
+            return Err(PolicyError::Unreadable { line: 0, problem: "it is no JSON object".to_owned() });
         }
-        serde_json::from_str(text).map_err(|error| PolicyError::Unreadable(error.to_string()))
+        serde_json::from_str(text)
+            .map_err(|error| PolicyError::Unreadable { line: error.line(), problem: error.to_string() })
     }
 
     /// Whether it speaks of a node by this name.
@@ -187,6 +200,7 @@ impl Policy {
 fn matches_any(selectors: &[Selector], subject: &Subject<'_>) -> bool {
     selectors.iter().any(|selector| match selector {
         Selector::All => true,
+        Selector::Member => subject.is_own,
         Selector::Name(name) => subject.name == Some(name),
         Selector::Tag(tag) => subject.tags.contains(tag),
         Selector::Prefix(prefix) => subject.addresses.iter().any(|address| prefix.contains(*address)),
@@ -198,6 +212,7 @@ fn subject<'a>(selector: &'a Selector, nodes: &'a BTreeMap<NodeId, Arc<NodeRecor
     let find = |is_it: &dyn Fn(&NodeRecord) -> bool| nodes.values().find(|node| is_it(node));
     Some(match selector {
         Selector::All => return None,
+        Selector::Member => Subject { is_own: true, ..Subject::default() },
         Selector::Name(name) => find(&|node| node.name == *name)
             .map_or_else(|| Subject { name: Some(name), ..Subject::default() }, |node| Subject::node(node)),
         Selector::Tag(tag) => Subject { tags: std::slice::from_ref(tag), ..Subject::default() },

@@ -1,5 +1,6 @@
 //! What a coordinator is told: where it keeps its state, what it is called from outside, and the relay that it is itself.
 
+use crate::policy::Policy;
 use allod_meshproto::control::{DerpMap, DerpRegion, DerpRelay, derp_map::PLAIN};
 use rustls::ServerConfig;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -17,6 +18,8 @@ pub struct Settings {
     pub relay: RelaySettings,
     /// TLS, if there is a certificate. Without it only nodes of ours are told of the relay.
     pub tls: Option<Tls>,
+    /// The policy of a network that is made here; one that is there keeps its own.
+    pub first_policy: Policy,
 }
 
 /// Where the relay is, as nodes are told. It answers on the coordinator's own port.

@@ -1,7 +1,7 @@
 //! The listener: reports in, health and status out. One request a connection, all of it within one deadline; bodies, heads
 //! and connections are bounded. Nothing here changes anything but a signed report.
 
-use crate::{page, registry::Registry, status::HubStatus};
+use crate::{coordination::Coordination, page, registry::Registry, status::HubStatus};
 use allod_daemon::Clock;
 use allod_mesh::{Connection, FollowingListener, Mesh};
 use allod_proto::{Fault, FaultCode, Fingerprint, limits, witness};
@@ -34,6 +34,8 @@ pub struct Hub {
     pub clock: Clock,
     /// The folder that must be writable.
     pub folder: PathBuf,
+    /// The coordinator, where this hub runs one.
+    pub coordination: Option<Arc<Coordination>>,
     /// Names, besides addresses and localhost, that requests may ask for.
     pub names: Vec<String>,
 }
@@ -123,7 +125,8 @@ fn asks_for_us<B>(request: &Request<B>, names: &[String]) -> bool {
 }
 
 fn status(hub: &Hub) -> HubStatus {
-    HubStatus::of(&hub.identity, &hub.registry.all(), hub.clock.now())
+    let coordinator = hub.coordination.as_ref().map(|coordination| coordination.status());
+    HubStatus::of(&hub.identity, &hub.registry.all(), coordinator, hub.clock.now())
 }
 
 async fn ready(hub: &Arc<Hub>) -> Reply {

@@ -1,6 +1,9 @@
 //! The status page: one document without scripts, pictures or links elsewhere. Whatever a server or person wrote is escaped.
 
-use crate::status::{HubStatus, ServerStatus, TroubleStatus};
+use crate::{
+    coordination::CoordinatorStatus,
+    status::{HubStatus, ServerStatus, TroubleStatus},
+};
 use allod_proto::Timestamp;
 use std::fmt::Write as _;
 
@@ -37,6 +40,9 @@ pub fn render(status: &HubStatus) -> String {
         }
     }
     write_table(&mut page, status);
+    if let Some(coordinator) = &status.coordinator {
+        write_coordinator(&mut page, coordinator);
+    }
     let _ = write!(
         page,
         "</main><footer><p>Allod hub {}, <code>{}</code></p></footer></body></html>",
@@ -44,6 +50,21 @@ pub fn render(status: &HubStatus) -> String {
         escape(status.identity.as_str())
     );
     page
+}
+
+fn write_coordinator(page: &mut String, coordinator: &CoordinatorStatus) {
+    let _ = write!(
+        page,
+        "<h2>The mesh</h2><p>{} of {} nodes are there; {} waiting for approval. Reached at <code>{}</code>.</p>",
+        coordinator.online,
+        coordinator.nodes,
+        coordinator.waiting,
+        escape(&coordinator.urls.join(" "))
+    );
+    if let Some(root_key) = &coordinator.root_key {
+        let class = if coordinator.root_key_is_overdue { "bad" } else { "faint" };
+        let _ = write!(page, "<p class=\"{class}\">{}</p>", escape(root_key));
+    }
 }
 
 fn counted(servers: usize) -> String {
@@ -151,7 +172,26 @@ mod tests {
 
     fn status(servers: Vec<ServerStatus>) -> HubStatus {
         let identity = servers.first().map_or_else(|| server("").identity, |server| server.identity.clone());
-        HubStatus { identity, version: "1".to_owned(), now: Timestamp(130_000), well: false, servers }
+        let version = "1".to_owned();
+        HubStatus { identity, version, now: Timestamp(130_000), well: false, servers, coordinator: None }
+    }
+
+    #[test]
+    fn the_root_key_that_lies_here_is_on_the_page() {
+        let coordinator = CoordinatorStatus {
+            urls: vec!["http://<b>".to_owned()],
+            nodes: 3,
+            online: 2,
+            waiting: 1,
+            root_key: Some("take it away".to_owned()),
+            root_key_is_overdue: true,
+        };
+        let page = render(&HubStatus { coordinator: Some(coordinator), ..status(Vec::new()) });
+        assert!(
+            page.contains("<p class=\"bad\">take it away</p>") && page.contains("2 of 3 nodes"),
+            "{page}"
+        );
+        assert!(!page.contains("http://<b>"), "{page}");
     }
 
     #[test]

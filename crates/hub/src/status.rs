@@ -1,6 +1,9 @@
 //! What is shown of the servers, as JSON; the page shows the same.
 
-use crate::registry::{Answers, Watched};
+use crate::{
+    coordination::CoordinatorStatus,
+    registry::{Answers, Watched},
+};
 use allod_proto::{Fingerprint, Timestamp, record::Head, witness::Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +16,13 @@ pub struct HubStatus {
     pub version: String,
     /// The hub's clock.
     pub now: Timestamp,
-    /// Whether no server is in trouble and all answer.
+    /// Whether no server is in trouble, all answer, and nothing is overdue with the coordinator.
     pub well: bool,
     /// Every server, those in trouble first, then by name.
     pub servers: Vec<ServerStatus>,
+    /// The mesh's coordinator, where this hub runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinator: Option<CoordinatorStatus>,
 }
 
 /// One server.
@@ -66,13 +72,21 @@ pub struct TroubleStatus {
 impl HubStatus {
     /// How things stand.
     #[must_use]
-    pub fn of(identity: &Fingerprint, servers: &[Watched], now: Timestamp) -> Self {
+    pub fn of(
+        identity: &Fingerprint,
+        servers: &[Watched],
+        coordinator: Option<CoordinatorStatus>,
+        now: Timestamp,
+    ) -> Self {
         let mut servers: Vec<_> = servers.iter().map(ServerStatus::of).collect();
         servers.sort_by(|a, b| {
             (a.trouble.is_none(), &a.name, &a.identity).cmp(&(b.trouble.is_none(), &b.name, &b.identity))
         });
-        let well = servers.iter().all(|server| server.trouble.is_none() && server.answers != Some(false));
-        Self { identity: identity.clone(), version: env!("CARGO_PKG_VERSION").to_owned(), now, well, servers }
+        let is_overdue = coordinator.as_ref().is_some_and(|coordinator| coordinator.root_key_is_overdue);
+        let well = !is_overdue
+            && servers.iter().all(|server| server.trouble.is_none() && server.answers != Some(false));
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { identity: identity.clone(), version, now, well, servers, coordinator }
     }
 }
 

@@ -27,6 +27,7 @@ mod failures;
 mod floods;
 mod full_disk;
 mod guide;
+mod hub_mesh;
 mod isolation;
 mod liar;
 mod limits;

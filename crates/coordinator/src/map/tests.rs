@@ -27,7 +27,16 @@ pub(super) fn mapper() -> Mapper {
         stun_port: Some(3478),
     };
     let (folder, url) = (PathBuf::new(), "http://192.0.2.1".to_owned());
-    Mapper { settings: Settings { folder, url, domain: "mesh.internal".to_owned(), relay, tls: None } }
+    Mapper {
+        settings: Settings {
+            folder,
+            url,
+            domain: "mesh.internal".to_owned(),
+            relay,
+            tls: None,
+            first_policy: Policy::default(),
+        },
+    }
 }
 
 pub(super) struct World {
@@ -40,7 +49,7 @@ impl World {
     pub(super) fn new() -> Self {
         let mut state = State::default();
         let (_, text) = state.create_join_key(JoinKeySpec::default(), NOW, &SystemRandom::new()).unwrap();
-        let keys = Arc::new(Keys::generate(&SystemRandom::new()).unwrap().0);
+        let keys = Arc::new(Keys::generate(&SystemRandom::new(), NOW).unwrap().0);
         let draft = Draft { state, keys };
         let viewer = Viewer::new(&draft, NOW);
         Self { draft, viewer, join_key: text.as_str().to_owned() }

@@ -118,6 +118,36 @@ fn a_policy_that_cant_be_meant_is_refused() {
 }
 
 #[test]
+fn what_cant_be_read_is_told_with_its_line() {
+    let broken = Policy::parse("{\n  \"allow\": [],\n  \"alow\": []\n}").unwrap_err();
+    assert!(matches!(broken, PolicyError::Unreadable { line: 3, .. }), "{broken:?}");
+}
+
+#[test]
+fn whoever_has_a_tag_is_no_machine_of_a_persons_own() {
+    let compiled = compiled(r#"{"allow":[{"from":["autogroup:member"],"to":["*"],"ports":["*"]}]}"#);
+    assert!(!may(&compiled, 2, 1, 22) && !may(&compiled, 2, 3, 22) && !may(&compiled, 4, 2, 22));
+    assert!(may(&compiled, 1, 2, 22) && may(&compiled, 1, 4, 9844));
+    let case = |from: &str, expect: &str| {
+        let text = format!(
+            r#"{{"allow":[{{"from":["autogroup:member"],"to":["tag:web"],"ports":["22"]}}],
+                "tests":[{{"from":"{from}","to":"tag:web","port":22,"expect":"{expect}"}}]}}"#
+        );
+        Policy::parse(&text).unwrap().check(&nodes())
+    };
+    for (from, expect) in [
+        ("tag:db", "deny"),
+        ("db", "deny"),
+        ("nobody", "deny"),
+        ("100.64.0.99", "deny"),
+        ("autogroup:member", "allow"),
+        ("laptop", "allow"),
+    ] {
+        assert_eq!(case(from, expect), Ok(()), "{from}");
+    }
+}
+
+#[test]
 fn a_policy_is_taken_only_while_its_cases_hold() {
     let with = |case: &str| {
         let text = format!(
@@ -161,6 +191,7 @@ fn what_did_not_change_is_the_same_value() {
 fn selectors() -> impl Strategy<Value = Vec<Selector>> {
     let one = proptest::sample::select(vec![
         "*",
+        "autogroup:member",
         "laptop",
         "web1",
         "tag:web",

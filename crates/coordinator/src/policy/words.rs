@@ -17,11 +17,16 @@ fn wrong(text: &str, wanted: &'static str) -> WordError {
     WordError { text: text.chars().take(80).collect(), wanted }
 }
 
+/// The word for a person's own machines.
+const MEMBER: &str = "autogroup:member";
+
 /// Which nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
     /// Every node: `*`.
     All,
+    /// The nodes without tags, a person's own machines: `autogroup:member`.
+    Member,
     /// The node of this name: `web1`.
     Name(String),
     /// The nodes with this tag: `tag:web`.
@@ -37,6 +42,9 @@ impl FromStr for Selector {
         if text == "*" {
             return Ok(Self::All);
         }
+        if text == MEMBER {
+            return Ok(Self::Member);
+        }
         if is_tag(text) {
             return Ok(Self::Tag(text.to_owned()));
         }
@@ -51,7 +59,7 @@ impl FromStr for Selector {
         if is_label(text) {
             return Ok(Self::Name(text.to_owned()));
         }
-        Err(wrong(text, "`*`, a node's name, a tag (`tag:web`), an address or a prefix"))
+        Err(wrong(text, "`*`, `autogroup:member`, a node's name, a tag (`tag:web`), an address or a prefix"))
     }
 }
 
@@ -59,6 +67,7 @@ impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("*"),
+            Self::Member => f.write_str(MEMBER),
             Self::Name(text) | Self::Tag(text) => f.write_str(text),
             Self::Prefix(prefix) if prefix.is_host() => fmt::Display::fmt(&prefix.address(), f),
             Self::Prefix(prefix) => fmt::Display::fmt(prefix, f),

@@ -24,7 +24,7 @@ fn draft(folder: &Path) -> (Database, Draft) {
     let mut database = Database::open(folder).unwrap();
     let (state, keys) = database.load().unwrap();
     let keys = keys.unwrap_or_else(|| {
-        let keys = Keys::generate(&SystemRandom::new()).unwrap().0;
+        let keys = Keys::generate(&SystemRandom::new(), Timestamp(1)).unwrap().0;
         database.write(&[], Some(&keys)).unwrap();
         keys
     });

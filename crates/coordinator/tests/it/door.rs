@@ -2,7 +2,7 @@ use crate::{
     client::{self, Control, Node, http},
     world::{NOW, World, settings},
 };
-use allod_coordinator::{Coordinator, state::JoinKeySpec, take_root_key};
+use allod_coordinator::{Coordinator, has_root_key, read_root_key, remove_root_key, state::JoinKeySpec};
 use allod_meshproto::{
     MachineKey, MachinePrivate,
     control::RegisterRequest,
@@ -127,8 +127,10 @@ async fn a_machine_that_is_sent_away_is_told() {
 async fn the_noise_key_is_replaced_under_connected_nodes_and_the_old_one_ends_with_its_time() {
     let world = World::new().await;
     let (node, mut control, mut maps) = world.live("web").await;
-    let root = take_root_key(&world.folder.path().join("state")).unwrap();
-    assert!(take_root_key(&world.folder.path().join("state")).is_err(), "taken once");
+    let folder = world.folder.path().join("state");
+    let root = read_root_key(&folder).unwrap();
+    remove_root_key(&folder).unwrap();
+    assert!(!has_root_key(&folder) && read_root_key(&folder).is_err(), "it is away");
     let (public, serial) = world.coordinator.prepare_noise_key().await.unwrap();
     let hour = Duration::from_secs(3600);
     let stranger = allod_meshproto::token::RootPrivate::generate(&SystemRandom::new()).unwrap();

@@ -84,6 +84,7 @@ impl Mesh {
             domain: "mesh.internal".to_owned(),
             relay,
             tls: self.tls.as_ref().map(|tls| tls.server.clone()),
+            first_policy: Policy::default(),
         };
         let coordinator = Arc::new(Coordinator::open(settings, Arc::clone(&self.clock)).unwrap());
         let (trigger, shutdown) = Shutdown::by_hand();

@@ -36,6 +36,7 @@ pub(crate) fn settings(folder: &Path) -> Settings {
         domain: "mesh.internal".to_owned(),
         relay,
         tls: None,
+        first_policy: Policy::default(),
     }
 }
 

@@ -13,12 +13,13 @@ mod running;
 mod succession;
 
 use allod_hub::{
-    control::{self, ControlAsk},
+    control,
     registry::{Registry, SERVERS_OF_A_SOURCE},
     status::HubStatus,
 };
 use allod_proto::{
     Fault, FaultCode,
+    hub::HubAsk,
     witness::{self, Verdict, WitnessReply},
 };
 use allod_store::StoreError;
@@ -100,7 +101,7 @@ async fn a_record_that_went_back_is_shown_until_a_person_acknowledges_also_over_
     assert_eq!((trouble.verdict, trouble.kept.seq, trouble.reported.seq), (Verdict::GoneBack, 10, 4));
     assert!(hub.get("/").await.body.contains("has lost lines that this hub has witnessed"));
 
-    let ask = ControlAsk::Acknowledge { identity: server.identity() };
+    let ask = HubAsk::Acknowledge { identity: server.identity() };
     control::ask(hub.folder(), &ask).await.unwrap();
     assert_eq!(control::ask(hub.folder(), &ask).await.unwrap_err().code, FaultCode::Conflict);
     let calm = status(&hub).await;
@@ -121,7 +122,7 @@ async fn a_rewritten_line_is_a_fork() {
 async fn a_forgotten_server_is_a_stranger_again() {
     let hub = Running::start().await;
     let server = Server::new(1);
-    let forget = ControlAsk::Forget { identity: server.identity() };
+    let forget = HubAsk::Forget { identity: server.identity() };
     assert_eq!(control::ask(hub.folder(), &forget).await.unwrap_err().code, FaultCode::NotFound);
     verdict(&hub, &server, 10, "ten").await;
     control::ask(hub.folder(), &forget).await.unwrap();

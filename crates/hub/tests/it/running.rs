@@ -2,7 +2,7 @@
 
 use allod_daemon::Clock;
 use allod_hub::{
-    control,
+    control::{self, Desk},
     http::{self, Hub},
     identity, probe,
     registry::Registry,
@@ -61,15 +61,14 @@ impl Running {
             registry: Arc::clone(&registry),
             clock,
             folder: folder.clone(),
+            coordination: None,
             names: Vec::new(),
         };
         let socket = control::bind(&folder).unwrap();
-        let (for_control, for_http) = (Arc::clone(&registry), Arc::clone(&mesh));
+        let desk = Desk { registry: Arc::clone(&registry), coordination: None, clock };
+        let for_http = Arc::clone(&mesh);
         let task = tokio::spawn(async move {
-            tokio::join!(
-                http::run(Arc::new(hub), for_http, listener),
-                control::run(socket, for_control, clock)
-            );
+            tokio::join!(http::run(Arc::new(hub), for_http, listener), control::run(socket, Arc::new(desk)));
         });
         Self { home, folder, address, task, registry, mesh, clock, reports: AtomicU64::new(0) }
     }

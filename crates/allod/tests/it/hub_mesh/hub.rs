@@ -1,0 +1,196 @@
+//! A hub with a coordinator as its own process, on loopback, and machines of the library that join it. Dropping it ends it.
+
+use crate::{
+    cli::{BINARY, Cli, Output},
+    processes::{PATIENCE, eventually},
+    world::fresh_folder,
+};
+use allod_daemon::Clock;
+use allod_meshnode::{
+    Interfaces, Member, MemberSettings,
+    control::{ControlSettings, ControlState, Trust},
+};
+use allod_meshproto::token::JoinToken;
+use ring::rand::SystemRandom;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    fs::File,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+use tokio::time::timeout;
+
+pub(crate) struct Hub {
+    child: Option<Child>,
+    program: PathBuf,
+    port: u16,
+    more: Vec<String>,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) cli: Cli,
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+/// A port that nobody had a moment ago, and that stays a hub's over its restarts.
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+impl Hub {
+    /// One that answers.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(BINARY.into(), &["--mesh", "loopback", "--listen", "127.0.0.1:0"]).await
+    }
+
+    /// The same by another copy of the program, and with these flags.
+    pub(crate) async fn start_with(program: PathBuf, more: &[&str]) -> Self {
+        let mut hub = Self::unborn(program, more);
+        hub.begin().await;
+        hub
+    }
+
+    /// One that does not run yet.
+    pub(crate) fn unborn(program: PathBuf, more: &[&str]) -> Self {
+        let folder = fresh_folder();
+        let cli = Cli { home: folder.path().to_owned() };
+        let more = more.iter().map(|word| (*word).to_owned()).collect();
+        Self { child: None, program, port: free_port(), more, folder, cli }
+    }
+
+    pub(crate) async fn begin(&mut self) {
+        let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
+        let mut command = Command::new(&self.program);
+        command.arg("hub").arg("--state").arg(self.state()).args(&self.more);
+        command.args(["--coordinator", &self.address().to_string(), "--stun", "127.0.0.1:0"]);
+        command.env_clear().stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+        eventually("the hub answers", async || (self.deed(&["nodes"]).await.code == 0).then_some(())).await;
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("s")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) async fn stop(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        let ended = eventually("the hub ends", async || child.try_wait().unwrap()).await;
+        assert!(ended.success(), "{}", self.log());
+    }
+
+    /// `allod hub … --json`.
+    pub(crate) async fn deed(&self, words: &[&str]) -> Output {
+        self.plain(&[words, &["--json"]].concat()).await
+    }
+
+    /// The same, as for a person.
+    pub(crate) async fn plain(&self, words: &[&str]) -> Output {
+        let state = self.state();
+        let head = ["hub", "--state", state.to_str().unwrap()];
+        let mut command = Command::new(&self.program);
+        command.args(head).args(words).env_clear().current_dir(self.folder.path()).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        crate::cli::ended(timeout(PATIENCE * 3, output).await.expect("the deed does not end").unwrap())
+    }
+
+    /// The document of a deed that went well.
+    pub(crate) async fn told(&self, words: &[&str]) -> Value {
+        let document = self.deed(words).await.ok().json();
+        assert_eq!(document["ok"], true);
+        document
+    }
+
+    /// The node of this name, as the list has it.
+    pub(crate) async fn node(&self, name: &str) -> Option<Value> {
+        let nodes = self.told(&["nodes"]).await["nodes"].clone();
+        nodes.as_array().unwrap().iter().find(|node| node["name"] == name).cloned()
+    }
+
+    /// A token of a key made with these flags.
+    pub(crate) async fn token(&self, flags: &[&str]) -> JoinToken {
+        let document = self.told(&[&["keys", "create"], flags].concat()).await;
+        JoinToken::parse(document["token"].as_str().unwrap()).unwrap()
+    }
+
+    /// A machine that joins with a key made with these flags, and is on the mesh.
+    pub(crate) async fn join(&self, name: &str, flags: &[&str]) -> Member {
+        let token = self.token(flags).await;
+        let member = self.member(name, Some(&token));
+        on_the_mesh(&member).await;
+        member
+    }
+
+    /// The machine whose place is in the folder of that name.
+    pub(crate) fn member(&self, name: &str, token: Option<&JoinToken>) -> Member {
+        let (trust, join_key) = match token {
+            Some(token) => {
+                (Trust::Root { root: token.root(), seen: 0 }, Some(token.join_key().to_owned().into()))
+            }
+            None => (Trust::FirstUse, None),
+        };
+        let control = ControlSettings {
+            urls: vec![format!("http://{}", self.address())],
+            trust,
+            tls: None,
+            hostname: name.to_owned(),
+            join_key,
+            ephemeral: false,
+        };
+        let clock = Clock::start();
+        let settings = MemberSettings {
+            folder: self.folder.path().join(format!("node-{name}")),
+            control,
+            interfaces: Interfaces::Only(Ipv4Addr::LOCALHOST.into()),
+            random: Arc::new(SystemRandom::new()),
+            clock: Arc::new(move || clock.now()),
+        };
+        Member::open(settings).unwrap()
+    }
+}
+
+pub(crate) async fn on_the_mesh(member: &Member) {
+    until(member, |state| *state == ControlState::Connected).await;
+}
+
+/// Waits until this is how it stands with the coordinator, and says how.
+pub(crate) async fn until(member: &Member, is: impl Fn(&ControlState) -> bool) -> ControlState {
+    let mut state = member.control();
+    let waited = timeout(PATIENCE * 3, state.wait_for(|state| is(state))).await;
+    match waited {
+        Ok(state) => state.unwrap().clone(),
+        Err(_) => panic!("never so; it is {:?}", member.control().borrow()),
+    }
+}
+
+/// A machine's first address.
+pub(crate) fn address(member: &Member) -> String {
+    member.node().watch().borrow().addresses.first().expect("it has none").to_string()
+}
