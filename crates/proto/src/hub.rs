@@ -17,7 +17,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The port of a hub on the mesh.
 pub const PORT: u16 = 9845;
 
-/// What is asked of the hub. A `node` is a number, an address or a name.
+/// What is asked of the hub. A `node` is a number, an address or a name. What takes nothing has braces all the same: only so does
+/// serde refuse what is unknown there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
 pub enum HubAsk {
@@ -32,14 +33,14 @@ pub enum HubAsk {
         identity: Fingerprint,
     },
     /// The nodes of the mesh.
-    Nodes,
+    Nodes {},
     /// One of them.
     Node {
         /// Which.
         node: String,
     },
     /// The machines that wait for a person.
-    Waiting,
+    Waiting {},
     /// Let one of those in.
     Approve {
         /// The id on its page.
@@ -97,14 +98,14 @@ pub enum HubAsk {
         ephemeral: bool,
     },
     /// The join keys.
-    Keys,
+    Keys {},
     /// Revoke a join key.
     RevokeKey {
         /// Which.
         id: String,
     },
     /// The policy.
-    Policy,
+    Policy {},
     /// Replace the policy, if its own cases hold in it.
     SetPolicy {
         /// Its text.
@@ -116,9 +117,9 @@ pub enum HubAsk {
         text: String,
     },
     /// The whole network as one file, whose bytes follow the answer.
-    Backup,
+    Backup {},
     /// Prepare another Noise key, for the root key to sign.
-    PrepareNoiseKey,
+    PrepareNoiseKey {},
     /// Take the prepared Noise key into use.
     TakeNoiseKey {
         /// What the root key said for it.
@@ -133,11 +134,11 @@ impl HubAsk {
     #[must_use]
     pub const fn is_change(&self) -> bool {
         match self {
-            Self::Nodes
+            Self::Nodes {}
             | Self::Node { .. }
-            | Self::Waiting
-            | Self::Keys
-            | Self::Policy
+            | Self::Waiting {}
+            | Self::Keys {}
+            | Self::Policy {}
             | Self::TestPolicy { .. } => false,
             Self::Acknowledge { .. }
             | Self::Forget { .. }
@@ -150,8 +151,8 @@ impl HubAsk {
             | Self::JoinToken { .. }
             | Self::RevokeKey { .. }
             | Self::SetPolicy { .. }
-            | Self::Backup
-            | Self::PrepareNoiseKey
+            | Self::Backup {}
+            | Self::PrepareNoiseKey {}
             | Self::TakeNoiseKey { .. } => true,
         }
     }
@@ -344,6 +345,7 @@ mod tests {
     fn what_is_no_ask_is_refused() {
         for bad in [
             r#"{"ask":"nodes","more":1}"#,
+            r#"{"ask":"backup","to":"x"}"#,
             r#"{"ask":"become_root"}"#,
             r#"{"ask":"join_token"}"#,
             r#"{"ask":"join_token","seconds":-1}"#,

@@ -1,6 +1,8 @@
 //! `allod hub` as the coordinator of a mesh: a real hub process, real deeds at it, and nodes of the library that join it.
 
 mod hub;
+mod lasting;
+mod refused;
 
 use crate::processes::eventually;
 use allod_meshnode::control::ControlState;

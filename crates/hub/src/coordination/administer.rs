@@ -32,10 +32,10 @@ impl Coordination {
     /// The fault that the person is told.
     pub(crate) async fn obey(&self, ask: HubAsk, now: Timestamp) -> Result<Told, Fault> {
         let answer = match ask {
-            HubAsk::Backup => return self.backup().await,
-            HubAsk::Nodes => self.list(now),
+            HubAsk::Backup {} => return self.backup().await,
+            HubAsk::Nodes {} => self.list(now),
             HubAsk::Node { node } => self.told(self.find(&node)?.node.id, now)?,
-            HubAsk::Waiting => self.who_waits(),
+            HubAsk::Waiting {} => self.who_waits(),
             HubAsk::Approve { id, tags, name } => {
                 let id = self.coordinator.approve(id, tags, name).await.map_err(|error| fault(&error))?;
                 self.told(id, now)?
@@ -63,7 +63,7 @@ impl Coordination {
                 let lasting = Duration::from_secs(seconds);
                 self.join_token(uses, lasting, (tags, ephemeral), now).await?
             }
-            HubAsk::Keys => {
+            HubAsk::Keys {} => {
                 let keys = self.coordinator.join_keys();
                 HubAnswer::Keys { keys: keys.iter().map(|key| node::tell_key(key, now)).collect() }
             }
@@ -71,10 +71,10 @@ impl Coordination {
                 self.coordinator.revoke_join_key(id).await.map_err(|error| fault(&error))?;
                 done("it lets nobody in any more; whom it let in stays")
             }
-            HubAsk::Policy => self.tell_policy()?,
+            HubAsk::Policy {} => self.tell_policy()?,
             HubAsk::SetPolicy { text } => self.set_policy(&text, true).await?,
             HubAsk::TestPolicy { text } => self.set_policy(&text, false).await?,
-            HubAsk::PrepareNoiseKey => {
+            HubAsk::PrepareNoiseKey {} => {
                 let prepared = self.coordinator.prepare_noise_key().await;
                 let (key, serial) = prepared.map_err(|error| fault(&error))?;
                 HubAnswer::NoiseKey { key: key.to_string(), serial }

@@ -77,7 +77,7 @@ pub(super) async fn backup(place: &Place, backup: Backup) -> Result<(), Fault> {
 }
 
 async fn fetch(place: &Place, path: &Path, file: File) -> Result<u64, Fault> {
-    let (answer, more) = control::ask_for_more(&place.hub(), &HubAsk::Backup).await?;
+    let (answer, more) = control::ask_for_more(&place.hub(), &HubAsk::Backup {}).await?;
     let HubAnswer::Backup { bytes } = answer else { return Err(unexpected()) };
     let failed = |error: io::Error| Fault::new(FaultCode::Internal, format!("{}: {error}", path.display()));
     let mut to = tokio::fs::File::from_std(file);

@@ -61,7 +61,7 @@ pub(super) async fn run(place: &Place, keys: Keys) -> Result<(), Fault> {
             tags: tag,
             ephemeral,
         },
-        KeysDeed::List => HubAsk::Keys,
+        KeysDeed::List => HubAsk::Keys {},
         KeysDeed::Revoke { id } => return place.tell(&HubAsk::RevokeKey { id }).await,
     };
     let now = Clock::start().now();

@@ -117,8 +117,8 @@ fn time(text: &str) -> Result<Timestamp, String> {
 /// Does it.
 pub(super) async fn run(place: &Place, nodes: Nodes) -> Result<(), Fault> {
     let ask = match nodes.deed.unwrap_or(NodesDeed::List) {
-        NodesDeed::List => HubAsk::Nodes,
-        NodesDeed::Waiting => HubAsk::Waiting,
+        NodesDeed::List => HubAsk::Nodes {},
+        NodesDeed::Waiting => HubAsk::Waiting {},
         NodesDeed::Approve { id, tag, name } => HubAsk::Approve { id, tags: tag, name },
         NodesDeed::Reject { id } => return place.tell(&HubAsk::Reject { id }).await,
         NodesDeed::Rename { node, name } => HubAsk::Rename { node, name },

@@ -57,7 +57,7 @@ pub(super) async fn run(place: &Place, deed: PolicyDeed) -> Result<(), Fault> {
 }
 
 async fn show(place: &Place) -> Result<(), Fault> {
-    let HubAnswer::Policy { policy, is_first } = place.ask(&HubAsk::Policy).await? else {
+    let HubAnswer::Policy { policy, is_first } = place.ask(&HubAsk::Policy {}).await? else {
         return Err(unexpected());
     };
     let document = serde_json::json!({ "policy": policy, "is_first": is_first });

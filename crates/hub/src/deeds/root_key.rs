@@ -82,7 +82,7 @@ enum NoiseDeed {
 pub(super) async fn noise_key(place: &Place, deed: NoiseKey) -> Result<(), Fault> {
     match deed.deed {
         NoiseDeed::Prepare => {
-            let HubAnswer::NoiseKey { key, serial } = place.ask(&HubAsk::PrepareNoiseKey).await? else {
+            let HubAnswer::NoiseKey { key, serial } = place.ask(&HubAsk::PrepareNoiseKey {}).await? else {
                 return Err(unexpected());
             };
             let document = serde_json::json!({ "key": key, "serial": serial });

@@ -1,7 +1,7 @@
 //! A hub with a coordinator as its own process, on loopback, and machines of the library that join it. Dropping it ends it.
 
 use crate::{
-    cli::{BINARY, Cli, Output},
+    cli::{BINARY, Output},
     processes::{PATIENCE, eventually},
     world::fresh_folder,
 };
@@ -29,7 +29,6 @@ pub(crate) struct Hub {
     port: u16,
     more: Vec<String>,
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) cli: Cli,
 }
 
 impl Drop for Hub {
@@ -62,19 +61,30 @@ impl Hub {
     /// One that does not run yet.
     pub(crate) fn unborn(program: PathBuf, more: &[&str]) -> Self {
         let folder = fresh_folder();
-        let cli = Cli { home: folder.path().to_owned() };
         let more = more.iter().map(|word| (*word).to_owned()).collect();
-        Self { child: None, program, port: free_port(), more, folder, cli }
+        Self { child: None, program, port: free_port(), more, folder }
     }
 
+    /// Begins it, with its coordinator, in its folder.
     pub(crate) async fn begin(&mut self) {
+        let address = self.address().to_string();
+        self.spawn(&["--coordinator", &address, "--stun", "127.0.0.1:0"]);
+        eventually("the hub answers", async || (self.deed(&["nodes"]).await.code == 0).then_some(())).await;
+    }
+
+    /// Begins it as a hub alone.
+    pub(crate) async fn begin_without_coordinator(&mut self) {
+        self.spawn(&[]);
+        eventually("the hub answers", async || (self.deed(&["nodes"]).await.code == 5).then_some(())).await;
+    }
+
+    fn spawn(&mut self, words: &[&str]) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let mut command = Command::new(&self.program);
         command.arg("hub").arg("--state").arg(self.state()).args(&self.more);
-        command.args(["--coordinator", &self.address().to_string(), "--stun", "127.0.0.1:0"]);
+        command.args(words);
         command.env_clear().stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
-        eventually("the hub answers", async || (self.deed(&["nodes"]).await.code == 0).then_some(())).await;
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -178,6 +188,9 @@ impl Hub {
 
 pub(crate) async fn on_the_mesh(member: &Member) {
     until(member, |state| *state == ControlState::Connected).await;
+    let mut status = member.node().watch();
+    let waited = timeout(PATIENCE * 3, status.wait_for(|status| !status.addresses.is_empty())).await;
+    drop(waited.expect("it never has an address").unwrap());
 }
 
 /// Waits until this is how it stands with the coordinator, and says how.
