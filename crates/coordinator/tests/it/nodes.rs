@@ -1,6 +1,9 @@
 //! Nodes of ours on this coordinator, over real sockets: what each of them is tested for alone, here they are tested for together.
 
-use crate::world::{ALL, is_free};
+use crate::{
+    lab::Host,
+    world::{ALL, is_free},
+};
 use allod_coordinator::{Coordinator, RelaySettings, Settings, Tls, policy::Policy, state::JoinKeySpec};
 use allod_daemon::shutdown::{Shutdown, ShutdownTrigger};
 use allod_meshnode::{
@@ -9,7 +12,6 @@ use allod_meshnode::{
 };
 use allod_meshproto::token::JoinToken;
 use allod_proto::Timestamp;
-use ring::rand::SystemRandom;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -22,6 +24,7 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
+use zeroize::Zeroizing;
 
 /// For a loaded machine; nothing here is measured by it.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,13 +32,14 @@ pub(crate) const PORT: u16 = 9844;
 
 pub(crate) struct Mesh {
     folder: tempfile::TempDir,
+    host: IpAddr,
     port: u16,
     clock: Clock,
     tls: Option<Certificate>,
     running: Option<Running>,
 }
 
-/// A certificate of its own for 127.0.0.1, and what believes it.
+/// A certificate of its own, and what believes it.
 #[derive(Clone)]
 pub(crate) struct Certificate {
     pub(crate) server: Tls,
@@ -51,14 +55,15 @@ struct Running {
 impl Mesh {
     /// One whose policy is this.
     pub(crate) async fn start(policy: &str) -> Self {
-        Self::start_with(policy, None).await
+        Self::start_at(V4, policy, None).await
     }
 
-    /// One behind HTTPS, if there is a certificate.
-    pub(crate) async fn start_with(policy: &str, tls: Option<Certificate>) -> Self {
+    /// One at this address, behind HTTPS if there is a certificate.
+    pub(crate) async fn start_at(host: IpAddr, policy: &str, tls: Option<Certificate>) -> Self {
         let begun = Instant::now();
         let clock: Clock = Arc::new(move || Timestamp(1_800_000_000_000).plus(begun.elapsed()));
-        let mut mesh = Self { folder: tempfile::tempdir().unwrap(), port: 0, clock, tls, running: None };
+        let mut mesh =
+            Self { folder: tempfile::tempdir().unwrap(), host, port: 0, clock, tls, running: None };
         mesh.serve().await;
         mesh.coordinator().set_policy(Policy::parse(policy).unwrap()).await.unwrap();
         mesh
@@ -68,13 +73,13 @@ impl Mesh {
     async fn serve(&mut self) {
         let folder = self.folder.path().join("coordinator");
         timeout(PATIENCE, is_free(&folder)).await.expect("the coordinator before never left its folder");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
+        let listener = TcpListener::bind((self.host, self.port)).await.unwrap();
         self.port = listener.local_addr().unwrap().port();
-        let stun = UdpSocket::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
+        let stun = UdpSocket::bind((self.host, self.port)).await.unwrap();
         let relay = RelaySettings {
             region: 900,
             name: "own".to_owned(),
-            host: "127.0.0.1".to_owned(),
+            host: self.host.to_string(),
             port: self.port,
             stun_port: Some(self.port),
         };
@@ -106,22 +111,44 @@ impl Mesh {
 
     pub(crate) fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}", self.port)
+        format!("{scheme}://{}:{}", self.host, self.port)
     }
 
     /// A node that joins with a key for one.
     pub(crate) async fn join(&self, name: &str, from: IpAddr) -> Member {
-        let spec = JoinKeySpec { uses: Some(1), ..JoinKeySpec::default() };
-        let (_, key) = self.coordinator().create_join_key(spec).await.unwrap();
-        let line = self.coordinator().join_token(vec![self.url()], key).unwrap().to_text();
-        let token = JoinToken::parse(&line).unwrap();
+        let token = self.token().await;
         let member = self.open(name, from, Some(&token));
+        on_the_mesh(&member).await;
+        member
+    }
+
+    async fn token(&self) -> JoinToken {
+        let key = self.join_key().await;
+        let line = self.coordinator().join_token(vec![self.url()], key).unwrap().to_text();
+        JoinToken::parse(&line).unwrap()
+    }
+
+    /// A key for one machine.
+    pub(crate) async fn join_key(&self) -> Zeroizing<String> {
+        let spec = JoinKeySpec { uses: Some(1), ..JoinKeySpec::default() };
+        self.coordinator().create_join_key(spec).await.unwrap().1
+    }
+
+    /// A node that joins on a host of a lab.
+    pub(crate) async fn join_on(&self, name: &str, host: &Host) -> Member {
+        let token = self.token().await;
+        let settings = self.settings(name, Interfaces::System, Some(&token));
+        let member = host.run(async move { Member::open(settings).unwrap() }).await;
         on_the_mesh(&member).await;
         member
     }
 
     /// The place in the folder of that name; without a token it must be there already.
     fn open(&self, name: &str, from: IpAddr, token: Option<&JoinToken>) -> Member {
+        Member::open(self.settings(name, Interfaces::Only(from), token)).unwrap()
+    }
+
+    fn settings(&self, name: &str, interfaces: Interfaces, token: Option<&JoinToken>) -> MemberSettings {
         let (trust, join_key) = match token {
             Some(token) => {
                 (Trust::Root { root: token.root(), seen: 0 }, Some(token.join_key().to_owned().into()))
@@ -136,14 +163,13 @@ impl Mesh {
             join_key,
             ephemeral: false,
         };
-        let settings = MemberSettings {
+        MemberSettings {
             folder: self.folder(name),
             control,
-            interfaces: Interfaces::Only(from),
-            random: Arc::new(SystemRandom::new()),
+            interfaces,
+            random: crate::lab::random(),
             clock: Arc::clone(&self.clock),
-        };
-        Member::open(settings).unwrap()
+        }
     }
 
     fn folder(&self, name: &str) -> std::path::PathBuf {
@@ -203,7 +229,7 @@ fn is_direct(member: &Member) -> bool {
     member.node().paths().iter().any(|path| matches!(path.route, Route::Direct(_)))
 }
 
-async fn directly(member: &Member) {
+pub(crate) async fn directly(member: &Member) {
     let waiting = async {
         while !is_direct(member) {
             sleep(Duration::from_millis(20)).await;

@@ -1,30 +1,32 @@
-//! A stock client and a node of ours on this coordinator: in a network namespace of the test's own, which has one address and no
-//! way out. Run by hand and in CI where `tailscaled` and `tailscale` are (`scripts/setup-peers --go DIR`, `ALLOD_GO_PEERS=DIR`).
+//! Stock clients on this coordinator, each on a host of its own. Run by hand and in CI where `tailscaled` and `tailscale` are
+//! (`scripts/setup-peers --go DIR`, `ALLOD_GO_PEERS=DIR`).
 
-use crate::nodes::{Certificate, Mesh, PORT, address, echo, heard};
-use crate::world::ALL;
-use allod_coordinator::{Tls, state::JoinKeySpec};
+use crate::{
+    lab::{HUB, Host, Lab, Router, program},
+    nodes::{Certificate, Mesh, PORT, address, directly, echo, heard},
+    talk::{PATIENCE, Talk},
+    world::ALL,
+};
+use allod_coordinator::Tls;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use serde_json::Value;
 use std::{
-    io::{Read as _, Write as _},
-    net::IpAddr,
+    fs::File,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Output, Stdio},
     sync::Arc,
     time::Duration,
 };
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    process::Command,
     time::{sleep, timeout},
 };
 
-/// The machine's one address in there.
-const HERE: &str = "10.77.9.1";
-const PATIENCE: Duration = Duration::from_secs(90);
-
 /// Made by openssl, for this run.
-fn certificate(folder: &Path) -> Certificate {
+pub(crate) fn certificate(folder: &Path) -> Certificate {
     let (pem, key) = (folder.join("here.pem"), folder.join("here.key"));
     let made = program("openssl")
         .args([
@@ -40,9 +42,9 @@ fn certificate(folder: &Path) -> Certificate {
         ])
         .args([
             "-subj",
-            "/CN=127.0.0.1",
+            "/CN=hub",
             "-addext",
-            "subjectAltName=IP:127.0.0.1",
+            &format!("subjectAltName=IP:{HUB}"),
             "-addext",
             "basicConstraints=critical,CA:FALSE",
             "-keyout",
@@ -71,11 +73,6 @@ fn certificate(folder: &Path) -> Certificate {
     Certificate { server: Tls { config: Arc::new(server), pin: Some(pin) }, client: Arc::new(client) }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test runs its peers itself")]
-fn program(path: impl AsRef<std::ffi::OsStr>) -> Command {
-    Command::new(path)
-}
-
 fn peer(name: &str) -> Option<PathBuf> {
     let Some(folder) = std::env::var_os("ALLOD_GO_PEERS") else {
         eprintln!("peer absent: {name} (`scripts/setup-peers --go DIR`, then ALLOD_GO_PEERS=DIR)");
@@ -86,29 +83,26 @@ fn peer(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-#[test]
-fn a_stock_client_and_a_node_of_ours_talk_both_ways() {
-    let (Some(_), Some(_)) = (peer("tailscaled"), peer("tailscale")) else { return };
-    let inside = format!(
-        "ip link set lo up && ip link add here type veth peer name there && ip addr add {HERE}/24 dev here \
-         && ip link set here up && ip link set there up && exec \"$0\" stock::inside --exact --ignored --nocapture"
-    );
-    let this = std::env::current_exe().unwrap();
-    let done = program("unshare").args(["-n", "sh", "-c", &inside]).arg(this).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    if said.contains("Operation not permitted") {
-        eprintln!("NOT TESTED: a stock client, because this user may not make a network namespace");
-        return;
-    }
-    assert!(done.status.success(), "{}\n{said}", String::from_utf8_lossy(&done.stdout));
-    print!("{}", String::from_utf8_lossy(&done.stdout));
+/// A lab, if there are stock clients to put into it.
+pub(crate) fn lab() -> Option<Lab> {
+    let (Some(_), Some(_)) = (peer("tailscaled"), peer("tailscale")) else { return None };
+    Lab::new()
+}
+
+/// A mesh behind HTTPS on the hub of a lab, and the folder of its stock clients.
+pub(crate) async fn mesh(lab: &Lab) -> (Arc<Mesh>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = certificate(folder.path());
+    let mesh = lab.hub().run(async move { Mesh::start_at(HUB, ALL, Some(certificate)).await }).await;
+    (Arc::new(mesh), folder)
 }
 
 /// A stock client, ended with the test.
-struct Stock {
+pub(crate) struct Stock {
+    pub(crate) name: String,
     daemon: Child,
-    tailscale: PathBuf,
     socket: PathBuf,
+    log: PathBuf,
 }
 
 impl Drop for Stock {
@@ -119,83 +113,164 @@ impl Drop for Stock {
 }
 
 impl Stock {
-    fn start(folder: &Path) -> Self {
-        let socket = folder.join("stock.sock");
-        let log = std::fs::File::create(folder.join("stock.log")).unwrap();
-        let daemon = program(peer("tailscaled").unwrap())
-            .args(["--no-logs-no-support", "--tun=userspace-networking", "--port=0"])
+    /// Starts the daemon of this name: what it is and knows is in the folder, and stays there.
+    pub(crate) async fn start(name: &str, host: &Host, folder: &Path) -> Self {
+        let (socket, log) = (folder.join(format!("{name}.sock")), folder.join(format!("{name}.log")));
+        drop(std::fs::remove_file(&socket));
+        let daemon = host
+            .program(&peer("tailscaled").unwrap())
+            .args(["--no-logs-no-support", "--tun=userspace-networking", "--port=0", "--verbose=1"])
             .arg(format!("--socket={}", socket.display()))
-            .arg(format!("--statedir={}", folder.join("stock").display()))
+            .arg(format!("--statedir={}", folder.join(name).display()))
             .env("SSL_CERT_FILE", folder.join("here.pem"))
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(File::options().append(true).create(true).open(&log).unwrap())
             .spawn()
             .unwrap();
-        Self { daemon, tailscale: peer("tailscale").unwrap(), socket }
+        let this = Self { name: name.to_owned(), daemon, socket, log };
+        let waiting = async {
+            while !this.socket.exists() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("no socket: {}", this.log()));
+        this
+    }
+
+    /// One that joins.
+    pub(crate) async fn join(name: &str, mesh: &Mesh, host: &Host, folder: &Path) -> Self {
+        let this = Self::start(name, host, folder).await;
+        this.up(mesh, &[]).await;
+        on_this_host(host).await;
+        this
+    }
+
+    /// Joins, or joins again.
+    pub(crate) async fn up(&self, mesh: &Mesh, how: &[&str]) {
+        let login = format!("--login-server={}", mesh.url());
+        let key = format!("--auth-key={}", mesh.join_key().await.as_str());
+        let name = format!("--hostname={}", self.name);
+        let words = [&["up", &login, &key, "--accept-dns=false", &name, "--timeout=60s"], how].concat();
+        let joined = self.run(&words).await;
+        assert!(joined.status.success(), "{}\n{}", String::from_utf8_lossy(&joined.stderr), self.log());
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = program(&self.tailscale);
+        let mut command = program(peer("tailscale").unwrap());
         command.arg(format!("--socket={}", self.socket.display())).args(words);
+        let mut command = Command::from(command);
+        command.kill_on_drop(true);
         command
     }
 
-    /// What comes back from a port of the mesh.
-    fn says(&self, to: IpAddr, what: &str) -> String {
+    /// Runs `tailscale` to its end.
+    pub(crate) async fn run(&self, words: &[&str]) -> Output {
+        let running = self.command(words).stdin(Stdio::null()).output();
+        timeout(PATIENCE, running)
+            .await
+            .unwrap_or_else(|_| panic!("{words:?} never ends: {}", self.log()))
+            .unwrap()
+    }
+
+    /// A stream to a port of the mesh.
+    fn dial(&self, to: IpAddr) -> tokio::process::Child {
         let mut command = self.command(&["nc", &to.to_string(), &PORT.to_string()]);
-        let mut running = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        // It ends with what it is given, whether an answer is on its way or not.
-        let mut asking = running.stdin.take().unwrap();
-        asking.write_all(what.as_bytes()).unwrap();
-        let mut heard = vec![0; what.len()];
-        let read = running.stdout.take().unwrap().read_exact(&mut heard);
-        drop(asking);
-        drop(running.wait());
-        read.map(|()| String::from_utf8_lossy(&heard).into_owned()).unwrap_or_default()
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Waits until somebody is heard: the first map may come a moment later.
+    pub(crate) async fn hears(&self, to: IpAddr) {
+        const WORDS: &[u8] = b"from a stock client";
+        let trying = async {
+            loop {
+                let mut running = self.dial(to);
+                let mut asking = running.stdin.take().unwrap();
+                let mut heard = [0; WORDS.len()];
+                let answered = async {
+                    asking.write_all(WORDS).await?;
+                    running.stdout.take().unwrap().read_exact(&mut heard).await
+                };
+                // It ends with what it is given, whether an answer is on its way or not.
+                let answered = timeout(Duration::from_secs(20), answered).await;
+                drop(asking);
+                if matches!(answered, Ok(Ok(_))) {
+                    assert_eq!(heard, WORDS);
+                    return;
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(PATIENCE, trying).await.unwrap_or_else(|_| panic!("never heard {to}: {}", self.log()));
+    }
+
+    /// A stream that goes on.
+    pub(crate) fn talk(&self, name: String, to: IpAddr) -> Talk {
+        let mut running = self.dial(to);
+        let (writing, reading) = (running.stdin.take().unwrap(), running.stdout.take().unwrap());
+        tokio::spawn(async move { running.wait().await });
+        Talk::begin(name, reading, writing)
+    }
+
+    /// The address that it sends to this peer's directly, if it does.
+    pub(crate) async fn direct(&self, peer: IpAddr) -> Option<String> {
+        let status = self.run(&["status", "--json"]).await;
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        let is_it = |told: &&Value| {
+            told["TailscaleIPs"].as_array().is_some_and(|all| all.contains(&Value::from(peer.to_string())))
+        };
+        let at = status["Peer"].as_object()?.values().find(is_it)?["CurAddr"].as_str()?.to_owned();
+        Some(at).filter(|at| !at.is_empty())
+    }
+
+    /// Waits until it sends to this peer directly.
+    pub(crate) async fn directly(&self, peer: IpAddr) {
+        let waiting = async {
+            while self.direct(peer).await.is_none() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        };
+        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never directly: {}", self.log()));
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the inner part of another test, in a network namespace"]
-async fn inside() {
-    let folder = tempfile::tempdir().unwrap();
-    let mesh = Mesh::start_with(ALL, Some(certificate(folder.path()))).await;
-    let ours = mesh.join("ours", HERE.parse().unwrap()).await;
-    let _echo = echo(&ours);
-    let spec = JoinKeySpec { uses: Some(1), ..JoinKeySpec::default() };
-    let (_, key) = mesh.coordinator().create_join_key(spec).await.unwrap();
-    let stock = Stock::start(folder.path());
-    let log = || std::fs::read_to_string(folder.path().join("stock.log")).unwrap_or_default();
-    let socket = stock.socket.clone();
-    let waiting = async {
-        while !socket.exists() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("no socket: {}", log()));
-    let login = format!("--login-server={}", mesh.url());
-    let key = format!("--auth-key={}", key.as_str());
-    let up = ["up", &login, &key, "--accept-dns=false", "--hostname=stock", "--timeout=60s"];
-    let mut joining = stock.command(&up);
-    let joined = tokio::task::spawn_blocking(move || joining.output().unwrap()).await.unwrap();
-    assert!(joined.status.success(), "{}\n{}", String::from_utf8_lossy(&joined.stderr), log());
+/// What a stock client without an interface is asked on the mesh, it asks of its host's loopback.
+async fn on_this_host(host: &Host) {
+    host.run(async {
+        // A client that was started again finds it there.
+        let Ok(behind) = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).await else { return };
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = behind.accept().await {
+                tokio::spawn(async move {
+                    let (mut reading, mut writing) = stream.split();
+                    drop(tokio::io::copy(&mut reading, &mut writing).await);
+                    drop(writing.shutdown().await);
+                });
+            }
+        });
+    })
+    .await;
+}
+
+/// The address of a node on the mesh.
+pub(crate) fn named(mesh: &Mesh, name: &str) -> IpAddr {
     let nodes = mesh.coordinator().nodes();
-    let theirs = nodes.iter().find(|node| node.node.name == "stock").expect("it is a node");
-    let to_stock = IpAddr::V4(theirs.node.v4);
-    // What a stock client in this mode is asked on the mesh, it asks of the machine's own loopback.
-    let behind = TcpListener::bind(("127.0.0.1", PORT)).await.unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = behind.accept().await {
-            tokio::spawn(async move {
-                let (mut reading, mut writing) = stream.split();
-                drop(tokio::io::copy(&mut reading, &mut writing).await);
-                drop(writing.shutdown().await);
-            });
-        }
-    });
-    heard(&ours, to_stock).await;
-    let to_ours = address(&ours);
-    let heard = tokio::task::spawn_blocking(move || stock.says(to_ours, "from a stock client"));
-    let heard = timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("never heard: {}", log())).unwrap();
-    assert_eq!(heard, "from a stock client", "{}", log());
+    IpAddr::V4(nodes.iter().find(|node| node.node.name == name).expect("it is a node").node.v4)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stock_client_and_a_node_of_ours_talk_both_ways_and_directly() {
+    let Some(mut lab) = lab() else { return };
+    let (one, other) = (lab.host(1, Router::None), lab.host(2, Router::None));
+    let (mesh, folder) = mesh(&lab).await;
+    let ours = mesh.join_on("ours", &one).await;
+    let _echo = echo(&ours);
+    let stock = Stock::join("stock", &mesh, &other, folder.path()).await;
+    heard(&ours, named(&mesh, "stock")).await;
+    stock.hears(address(&ours)).await;
+    directly(&ours).await;
+    stock.directly(address(&ours)).await;
 }
