@@ -18,6 +18,10 @@ pub(super) const SEARCH: Duration = Duration::from_secs(2);
 const WIDEN: Duration = Duration::from_secs(60);
 /// A ping that is not answered for so long puts its path in question.
 const LATE: Duration = Duration::from_secs(1);
+/// What was sent and had nothing come back for so long has its path pinged at once.
+const QUIET: Duration = Duration::from_secs(1);
+/// A ping that is not answered for so long, or three times as long as the last one took, has the relay used beside its path.
+const DOUBT: Duration = Duration::from_millis(500);
 /// For so long after its last pong a path is used beside the relay.
 const LET_GO: Duration = Duration::from_secs(20);
 /// A candidate that no map names is forgotten so long after it was heard of.
@@ -32,7 +36,7 @@ const MOST_NAMED: usize = 32;
 pub enum Route {
     /// To this address.
     Direct(SocketAddr),
-    /// To this address, which was good until lately, and through a relay.
+    /// To this address, which was good until lately or is slow to answer, and through a relay.
     Both(SocketAddr),
     /// Through a relay.
     Relay,
@@ -67,6 +71,10 @@ struct Pong {
 pub(super) struct Paths {
     candidates: BTreeMap<SocketAddr, Candidate>,
     best: Option<SocketAddr>,
+    /// Since when nothing came back over the best path for what was sent over it.
+    silent_since: Option<Timestamp>,
+    /// When the peer last sent through a relay.
+    relayed_at: Option<Timestamp>,
     searched_at: Option<Timestamp>,
     doubted_at: Option<Timestamp>,
 }
@@ -119,9 +127,25 @@ impl Paths {
         let Some(candidate) = self.candidates.get_mut(&from) else { return false };
         candidate.heard_at = now;
         candidate.unanswered_since = None;
+        self.silent_since = self.silent_since.filter(|_| self.best != Some(from));
         candidate.pong = Some(Pong { at: now, trip: now.since(sent) });
         self.choose(now);
         !had && self.trusted_best(now).is_some()
+    }
+
+    /// A packet went to the best path.
+    pub(super) fn used(&mut self, now: Timestamp) {
+        self.silent_since = self.silent_since.or(Some(now));
+    }
+
+    /// An authentic packet came from there.
+    pub(super) fn heard(&mut self, from: SocketAddr) {
+        self.silent_since = self.silent_since.filter(|_| self.best != Some(from));
+    }
+
+    /// An authentic packet came through a relay: for the peer, the path in use may be none.
+    pub(super) fn heard_relayed(&mut self, now: Timestamp) {
+        self.relayed_at = Some(now);
     }
 
     /// What is known of the paths may no longer hold: this node's own addresses changed.
@@ -137,7 +161,7 @@ impl Paths {
             return Route::Relay;
         };
         match candidate.pong {
-            _ if self.is_trusted(now, candidate) => Route::Direct(at),
+            _ if self.is_trusted(now, candidate) && !self.is_doubtful(now, candidate) => Route::Direct(at),
             Some(pong) if now.since(pong.at) <= LET_GO => Route::Both(at),
             _ => Route::Relay,
         }
@@ -166,11 +190,12 @@ impl Paths {
         if self.searched_at.is_none_or(|at| now.since(at) >= pause) {
             return self.search(now);
         }
+        let is_doubted =
+            best.and_then(|at| self.candidates.get(&at)).is_some_and(|path| self.is_doubtful(now, path));
+        let is_quiet = is_doubted || self.silent_since.is_some_and(|since| now.since(since) >= QUIET);
+        let pause = if is_quiet { QUIET } else { HEARTBEAT };
         let is_old = |at: &SocketAddr| {
-            self.candidates
-                .get(at)
-                .and_then(|path| path.pinged_at)
-                .is_none_or(|at| now.since(at) >= HEARTBEAT)
+            self.candidates.get(at).and_then(|path| path.pinged_at).is_none_or(|at| now.since(at) >= pause)
         };
         Probe { pings: best.into_iter().filter(is_old).collect(), call: false }
     }
@@ -186,6 +211,14 @@ impl Paths {
 
     fn trusted_best(&self, now: Timestamp) -> Option<SocketAddr> {
         self.best.filter(|at| self.candidates.get(at).is_some_and(|path| self.is_trusted(now, path)))
+    }
+
+    /// Whether the path's ping is slow to be answered, or the peer sent through a relay since it was.
+    fn is_doubtful(&self, now: Timestamp, path: &Candidate) -> bool {
+        let Some(pong) = path.pong else { return true };
+        let patience = DOUBT.max(pong.trip.saturating_mul(3));
+        path.unanswered_since.is_some_and(|since| now.since(since) >= patience)
+            || self.relayed_at.is_some_and(|at| at > pong.at)
     }
 
     fn is_trusted(&self, now: Timestamp, candidate: &Candidate) -> bool {

@@ -67,6 +67,11 @@ impl Engine {
         let Some((key, is_stale)) = self.whose(origin, message) else { return };
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let opened = if is_stale { Opened::Stale } else { peer.tunnel(&self.identity.node).open(message) };
+        match (origin, &opened) {
+            (Origin::Udp(from), Opened::Packet(_) | Opened::Nothing(_)) => peer.paths.heard(from),
+            (Origin::Relay(_), Opened::Packet(_)) => peer.paths.heard_relayed(now),
+            _ => {}
+        }
         match opened {
             Opened::Packet(packet) => self.deliver(now, key, packet),
             Opened::Nothing(reply) => {
@@ -176,6 +181,8 @@ impl Engine {
 
     /// Sends a WireGuard message the best way there is.
     fn ship(&mut self, now: Timestamp, key: NodeKey, message: Vec<u8>) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.paths.used(now);
         let Some(peer) = self.peers.get(&key) else { return };
         let (route, region, last) = (peer.paths.route(now), self.region_of(peer), peer.paths.last_resort());
         let direct = match (route, region) {

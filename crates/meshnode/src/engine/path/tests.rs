@@ -45,6 +45,48 @@ fn a_path_is_trusted_then_doubled_then_let_go() {
 }
 
 #[test]
+fn a_path_over_which_nothing_comes_back_is_asked_at_once_and_doubled_until_it_answers() {
+    let one = at("192.0.2.1:1");
+    let mut paths = with(&[one]);
+    answer(&mut paths, one, 0, 2);
+    paths.due(later(10));
+    paths.used(later(100));
+    paths.heard(one);
+    paths.used(later(200));
+    assert_eq!(paths.due(later(1_199)).pings, [], "a second has not passed since then");
+    assert_eq!(paths.due(later(1_200)).pings, [one]);
+    paths.pinged(later(1_200), one);
+    assert_eq!(paths.route(later(1_699)), Route::Direct(one));
+    assert_eq!(paths.route(later(1_700)), Route::Both(one));
+    paths.answered(later(1_800), one, later(1_200));
+    assert_eq!(paths.route(later(1_800)), Route::Direct(one));
+    assert_eq!(paths.due(later(2_300)).pings, [], "what was sent before the pong asks no more");
+}
+
+#[test]
+fn a_path_whose_peer_sends_through_a_relay_is_asked_and_doubled_until_it_answers() {
+    let one = at("192.0.2.1:1");
+    let mut paths = with(&[one]);
+    answer(&mut paths, one, 0, 2);
+    paths.due(later(10));
+    paths.heard_relayed(later(1_000));
+    assert_eq!(paths.route(later(1_000)), Route::Both(one));
+    assert_eq!(paths.due(later(1_000)).pings, [one]);
+    answer(&mut paths, one, 1_000, 2);
+    assert_eq!(paths.route(later(1_002)), Route::Direct(one));
+}
+
+#[test]
+fn a_path_that_takes_long_is_given_three_times_as_long() {
+    let far = at("192.0.2.1:1");
+    let mut paths = with(&[far]);
+    answer(&mut paths, far, 0, 400);
+    paths.pinged(later(1_000), far);
+    assert_eq!(paths.route(later(2_199)), Route::Direct(far));
+    assert_eq!(paths.route(later(2_200)), Route::Both(far));
+}
+
+#[test]
 fn a_slightly_better_path_is_not_changed_to_and_a_clearly_better_one_is() {
     let (one, two) = (at("192.0.2.1:1"), at("192.0.2.2:1"));
     let mut paths = with(&[one, two]);

@@ -58,7 +58,7 @@ fn a_pong_from_another_address_or_one_that_was_seen_before_makes_no_path() {
     let mut world = World::new(2);
     let (me, peer) = (world.hosts[0].identity.clone(), world.hosts[1].identity.clone());
     let peers_box = DiscoBox::new(&peer.disco, me.disco.public());
-    world.udp_is_up = false;
+    (world.udp_is_up, world.relay_is_up) = (false, false);
     world.send_echo(0, 1, *b"discover");
     let ping =
         world.seen.iter().rev().find(|(from, to, _)| *from == 0 && *to == world.hosts[1].at).unwrap().clone();

@@ -44,6 +44,18 @@ fn when_udp_is_cut_the_relay_takes_over_and_when_it_is_back_the_direct_path_does
 }
 
 #[test]
+fn what_is_sent_when_udp_is_cut_goes_beside_the_relay_within_two_seconds() {
+    let mut world = World::new(2);
+    assert!(world.echo(0, 1, 1_000).is_some());
+    world.run(1_000);
+    world.udp_is_up = false;
+    let cut = world.now;
+    while world.echo(0, 1, 100).is_none() {
+        assert!(world.now.since(cut).as_millis() < 2_000);
+    }
+}
+
+#[test]
 fn with_coordinator_and_relay_dead_for_ten_minutes_not_one_packet_is_lost_on_a_direct_path() {
     let mut world = World::new(2);
     assert!(world.echo(0, 1, 1_000).is_some());
