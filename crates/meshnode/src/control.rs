@@ -8,7 +8,7 @@ mod session;
 pub use door::{DoorError, Trust, Vouched};
 pub use session::SessionError;
 
-use crate::{backoff::Backoff, engine::Standing, identity::Identity, node::Clock};
+use crate::{backoff::Backoff, dial, engine::Standing, identity::Identity, node::Clock};
 use allod_meshproto::{
     control::{
         EndpointKind, Hostinfo, MapRequest, NetInfo, RegisterAuth, RegisterReply, RegisterRequest,
@@ -29,6 +29,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How long a request may take that a person need not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to tell of new addresses: the connection may be from one that is gone.
+const MOVED: Duration = Duration::from_secs(6);
 /// How long one that waits for a person may take.
 const FOR_A_PERSON: Duration = Duration::from_secs(300);
 
@@ -94,10 +96,11 @@ pub async fn follow(
     mut settings: ControlSettings,
     identity: Arc<Identity>,
     outputs: Outputs,
-    standing: watch::Receiver<Standing>,
+    mut standing: watch::Receiver<Standing>,
     clock: Clock,
 ) {
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    let mut local = standing.borrow().local.clone();
     while !outputs.state.is_closed() {
         let mut attempt = Attempt {
             settings: &settings,
@@ -123,6 +126,8 @@ pub async fn follow(
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.next_wait().max(least)) => {}
+            // Where the machine is now, the coordinator may be in reach.
+            () = dial::moved(&mut standing, &mut local), if least.is_zero() => backoff.reset(),
             () = outputs.state.closed() => return,
         }
     }
@@ -237,7 +242,8 @@ impl Attempt<'_> {
         };
         let mut standing = self.standing.clone();
         let mut place = Place::First;
-        self.tell(session, &mut standing).await?;
+        let mut local = standing.borrow().local.clone();
+        self.tell(session, &mut standing, PATIENCE).await?;
         loop {
             let response = tokio::select! {
                 response = timeout(SILENCE, frames.next()) => response.map_err(|_| SessionError::Silent)??,
@@ -245,7 +251,9 @@ impl Attempt<'_> {
                     if changed.is_err() {
                         return Err(Streamed::Over(Ended::Away("the node is ending".to_owned())));
                     }
-                    self.tell(session, &mut standing).await?;
+                    let before = std::mem::replace(&mut local, standing.borrow().local.clone());
+                    let patience = if local == before { PATIENCE } else { MOVED };
+                    self.tell(session, &mut standing, patience).await?;
                     continue;
                 }
             };
@@ -279,6 +287,7 @@ impl Attempt<'_> {
         &self,
         session: &Session,
         standing: &mut watch::Receiver<Standing>,
+        patience: Duration,
     ) -> Result<(), SessionError> {
         let endpoints: Vec<_> = {
             let standing = standing.borrow_and_update();
@@ -290,7 +299,7 @@ impl Attempt<'_> {
         let identity = self.identity;
         let update =
             MapRequest::lite(identity.node.public(), identity.disco.public(), self.host(), &endpoints);
-        timeout(PATIENCE, session.tell(&update)).await.map_err(|_| SessionError::Silent)?
+        timeout(patience, session.tell(&update)).await.map_err(|_| SessionError::Silent)?
     }
 
     fn host(&self) -> Hostinfo {

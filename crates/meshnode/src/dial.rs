@@ -1,11 +1,13 @@
 //! Reaching a host by URL or address, with TLS where it is wanted: for the coordinator and for relays.
 
+use crate::engine::Standing;
 use http::Uri;
 use rustls::pki_types::ServerName;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -145,6 +147,16 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     // Small packets through a relay must not wait for each other.
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Waits until this machine's addresses are others than `known`, and then knows them. Never ends once nobody says so any more.
+pub(crate) async fn moved(standing: &mut watch::Receiver<Standing>, known: &mut Vec<SocketAddr>) {
+    let new =
+        standing.wait_for(|standing| standing.local != *known).await.map(|standing| standing.local.clone());
+    match new {
+        Ok(new) => *known = new,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Lets a connection make progress until it ends or the guard is dropped with what it drives still unused.

@@ -69,9 +69,16 @@ pub struct RelayEnds {
 /// Passes packets until nobody sends any more.
 pub async fn pass(settings: RelaySettings, ends: RelayEnds) {
     let RelayEnds { mut maps, mut standing, mut outgoing, incoming, states } = ends;
-    let (home, _) = watch::channel(0);
     let settings = Arc::new(settings);
-    let mut links = Links { settings, incoming, states, home, open: HashMap::new(), tasks: JoinSet::new() };
+    let mut links = Links {
+        settings,
+        incoming,
+        states,
+        standing: standing.clone(),
+        home: 0,
+        open: HashMap::new(),
+        tasks: JoinSet::new(),
+    };
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -96,7 +103,8 @@ struct Links {
     settings: Arc<RelaySettings>,
     incoming: mpsc::Sender<RelayPacket>,
     states: watch::Sender<BTreeMap<u32, RelayState>>,
-    home: watch::Sender<u32>,
+    standing: watch::Receiver<Standing>,
+    home: u32,
     open: HashMap<u32, Link>,
     tasks: JoinSet<()>,
 }
@@ -118,7 +126,7 @@ impl Links {
             .map(|(number, _)| *number)
             .collect();
         gone.into_iter().for_each(|number| self.close(number));
-        self.home.send_if_modified(|told| std::mem::replace(told, home) != home);
+        self.home = home;
         if home != 0 {
             self.open(relays, home);
         }
@@ -145,7 +153,7 @@ impl Links {
             settings: Arc::clone(&self.settings),
             packets,
             incoming: self.incoming.clone(),
-            home: self.home.subscribe(),
+            standing: self.standing.clone(),
             states: self.states.clone(),
         };
         let task = self.tasks.spawn(run.run());
@@ -160,7 +168,7 @@ impl Links {
     }
 
     fn sweep(&mut self) {
-        let home = *self.home.borrow();
+        let home = self.home;
         let idle = |(number, link): (&u32, &Link)| {
             (*number != home && link.used.elapsed() >= IDLE).then_some(*number)
         };

@@ -148,14 +148,17 @@ impl Lab {
         ip(&["-n", space, "-6", "route", "add", "fd77::/16", "via", &format!("fd77:{site}::1")]);
     }
 
-    /// From now on the hub passes none of these datagrams on, and takes none: `meta l4proto udp` is all of UDP.
+    /// From now on the hub passes none of these on, and takes none: `meta l4proto udp` is all of UDP.
     pub(crate) fn cut(&self, which: &str) {
-        let chain = |hook: &str| {
-            format!(
-                "chain {hook} {{\ntype filter hook {hook} priority 0;\niifname != \"lo\" {which} drop;\n}}\n"
-            )
-        };
-        nft(&self.hub.space, &format!("table inet cut {{\n{}{}}}\n", chain("forward"), chain("input")));
+        nft(
+            &self.hub.space,
+            &format!("table inet cut {{\n{}{}}}\n", drops("forward", which), drops("input", which)),
+        );
+    }
+
+    /// From now on the hub passes none of these on.
+    pub(crate) fn cut_between(&self, which: &str) {
+        nft(&self.hub.space, &format!("table inet cut {{\n{}}}\n", drops("forward", which)));
     }
 
     /// It passes everything on again.
@@ -209,6 +212,10 @@ impl Drop for Host {
 
 pub(crate) fn random() -> Random {
     Arc::new(SystemRandom::new())
+}
+
+fn drops(hook: &str, which: &str) -> String {
+    format!("chain {hook} {{\ntype filter hook {hook} priority 0;\niifname != \"lo\" {which} drop;\n}}\n")
 }
 
 fn make(space: &str) {

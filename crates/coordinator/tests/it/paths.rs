@@ -169,3 +169,121 @@ async fn every_pair_of_two_of_ours_and_two_stock_clients_talks_directly_then_rel
     all_are(&nodes, true, "UDP back").await;
     end(talks).await;
 }
+
+/// Through a router that maps by destination only who has none, or is known to it by address and port, gets in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn direct_where_both_routers_allow_it_relayed_where_not_and_direct_when_one_is_replaced() {
+    let Some(mut lab) = stock::lab() else { return };
+    let routers = [Router::Hard, Router::None, Router::Hard, Router::Mild];
+    let hosts: Vec<_> = (21..).zip(routers).map(|(site, router)| lab.host(site, router)).collect();
+    let [a, b, c, d] = &hosts[..] else { unreachable!("four routers") };
+    let (mesh, folder) = stock::mesh(&lab).await;
+    let nodes = [
+        Node::ours("ours-hard", &mesh, a).await,
+        Node::ours("ours-open", &mesh, b).await,
+        Node::stock("stock-hard", &mesh, c, &folder).await,
+        Node::stock("stock-mild", &mesh, d, &folder).await,
+    ];
+    let [ours_hard, open, stock_hard, mild] = &nodes;
+    let talks = talks(&nodes).await;
+    let begun = Instant::now();
+    for one in [ours_hard, stock_hard, mild] {
+        one.until(open, true).await;
+        open.until(one, true).await;
+    }
+    eprintln!("with the one that has no router: direct after {:.1} s", begun.elapsed().as_secs_f32());
+    for (one, other) in [(ours_hard, stock_hard), (ours_hard, mild), (stock_hard, mild)] {
+        let is_direct = one.is_direct(other).await || other.is_direct(one).await;
+        assert!(!is_direct, "{} and {}: by what way?", one.name(), other.name());
+    }
+    all_go_on(&talks, "hard routers").await;
+    let begun = Instant::now();
+    lab.translate(21, Router::Mild);
+    ours_hard.until(mild, true).await;
+    mild.until(ours_hard, true).await;
+    eprintln!("a milder router in its place: direct after {:.1} s", begun.elapsed().as_secs_f32());
+    end(talks).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_moves_to_another_network_keeps_its_streams() {
+    let Some(mut lab) = stock::lab() else { return };
+    let hosts =
+        [(31, Router::Mild), (32, Router::Mild), (33, Router::Mild)].map(|(at, how)| lab.host(at, how));
+    let [a, b, c] = &hosts;
+    let (mesh, folder) = stock::mesh(&lab).await;
+    let nodes = [
+        Node::ours("ours-a", &mesh, a).await,
+        Node::ours("ours-b", &mesh, b).await,
+        Node::stock("stock-c", &mesh, c, &folder).await,
+    ];
+    let talks = talks(&nodes).await;
+    all_are(&nodes, true, "at home").await;
+    lab.roam(a, 34, Router::Mild);
+    all_go_on(&talks, "one of ours moved").await;
+    all_are(&nodes, true, "one of ours moved").await;
+    lab.roam(c, 35, Router::Mild);
+    all_go_on(&talks, "the stock client moved").await;
+    all_are(&nodes, true, "the stock client moved").await;
+    end(talks).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stock_client_comes_back_after_a_restart_and_with_a_new_key() {
+    let Some(mut lab) = stock::lab() else { return };
+    let (one, other) = (lab.host(41, Router::Mild), lab.host(42, Router::Mild));
+    let (mesh, folder) = stock::mesh(&lab).await;
+    let ours = Node::ours("ours", &mesh, &one).await;
+    let stock = Node::stock("stock", &mesh, &other, &folder).await;
+    let both = async |ours: &Node, stock: &Node, what: &str| {
+        let begun = Instant::now();
+        ours.hears(stock).await;
+        stock.hears(ours).await;
+        let heard = begun.elapsed().as_secs_f32();
+        ours.until(stock, true).await;
+        stock.until(ours, true).await;
+        eprintln!("{what}: heard after {heard:.1} s, direct after {:.1} s", begun.elapsed().as_secs_f32());
+    };
+    both(&ours, &stock, "at first").await;
+    let (key, at) = (stock_key(&mesh), stock.address());
+    drop(stock);
+    let client = Stock::start("stock", &other, folder.path()).await;
+    let stock = Node::Stock { client, at };
+    both(&ours, &stock, "started again").await;
+    assert_eq!(stock_key(&mesh), key);
+    let Node::Stock { client, .. } = &stock else { unreachable!("it is one") };
+    client.up(&mesh, &["--force-reauth"]).await;
+    assert!(stock_key(&mesh) != key, "it has another key");
+    assert_eq!(named(&mesh, "stock"), at, "and is the same node");
+    both(&ours, &stock, "with a new key").await;
+}
+
+fn stock_key(mesh: &Mesh) -> allod_meshproto::NodeKey {
+    let nodes = mesh.coordinator().nodes();
+    nodes.iter().find(|node| node.node.name == "stock").expect("it is a node").node.key
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_only_ipv6_leads_from_node_to_node_it_is_used() {
+    let Some(mut lab) = stock::lab() else { return };
+    let sites = [51, 52, 53];
+    let hosts = sites.map(|site| lab.host(site, Router::None));
+    sites.iter().zip(&hosts).for_each(|(site, host)| lab.give_ipv6(host, *site));
+    lab.cut_between("ip protocol udp");
+    let [a, b, c] = &hosts;
+    let (mesh, folder) = stock::mesh(&lab).await;
+    let nodes = [
+        Node::ours("ours-a", &mesh, a).await,
+        Node::ours("ours-b", &mesh, b).await,
+        Node::stock("stock-c", &mesh, c, &folder).await,
+    ];
+    let talks = talks(&nodes).await;
+    all_are(&nodes, true, "IPv6").await;
+    for (one, other) in pairs(&nodes) {
+        if let Node::Ours { member, .. } = one {
+            let at = route(member, other.address());
+            assert!(matches!(at, Some(Route::Direct(at)) if at.is_ipv6()), "{at:?}");
+        }
+    }
+    end(talks).await;
+}

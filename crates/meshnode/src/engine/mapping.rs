@@ -87,9 +87,11 @@ impl Engine {
             return;
         }
         peer.is_named = true;
-        if peer.node.disco_key != node.disco_key {
-            // It started anew, without the key that it had: what is known of its paths is old.
+        if peer.node.disco_key != node.disco_key && !peer.node.disco_key.is_zero() {
+            // It started anew, without the key that it had: what is known of its paths is old, and the session is gone. Left to
+            // WireGuard, that would be noticed after 15 s.
             peer.paths.doubt(now);
+            peer.forget_session();
         }
         peer.paths.name(now, &node.endpoints);
         peer.node = node;

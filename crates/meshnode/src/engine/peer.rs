@@ -72,6 +72,12 @@ impl Peer {
         self.tunnel.as_mut()
     }
 
+    /// What is sent from now on waits for a new session.
+    pub(super) fn forget_session(&mut self) {
+        self.tunnel = None;
+        self.begun_at = None;
+    }
+
     pub(super) fn is_active(&self, now: Timestamp) -> bool {
         self.active_at.is_some_and(|at| now.since(at) <= ACTIVE)
     }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 /// How often the interfaces are looked at.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
 /// How long the stack may be left alone.
 const IDLE: Duration = Duration::from_secs(1);
 /// Rounds between engine and stack before the sockets are looked at again.

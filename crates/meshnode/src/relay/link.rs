@@ -4,6 +4,7 @@ use super::{RelaySettings, RelayState, tls};
 use crate::{
     backoff::Backoff,
     dial::{self, DialError},
+    engine::Standing,
     node::RelayPacket,
     upgrade::{UpgradeError, Wanted, upgrade},
 };
@@ -29,6 +30,8 @@ const BEGIN: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(20);
 /// Without a word for so long, it is not.
 const SILENCE: Duration = Duration::from_secs(50);
+/// Nor is it when this machine's addresses changed and it says nothing for so long: the connection may be from one that is gone.
+const MOVED: Duration = Duration::from_secs(4);
 /// How long a write may take.
 const WRITE: Duration = Duration::from_secs(10);
 /// Bytes written at a time.
@@ -67,13 +70,14 @@ pub(super) struct Running {
     pub(super) settings: Arc<RelaySettings>,
     pub(super) packets: mpsc::Receiver<(NodeKey, Vec<u8>)>,
     pub(super) incoming: mpsc::Sender<RelayPacket>,
-    pub(super) home: watch::Receiver<u32>,
+    pub(super) standing: watch::Receiver<Standing>,
     pub(super) states: watch::Sender<BTreeMap<u32, RelayState>>,
 }
 
 impl Running {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut local = self.standing.borrow().local.clone();
         loop {
             self.say(RelayState::Connecting);
             let ended = match self.begin().await {
@@ -93,7 +97,11 @@ impl Running {
             self.say(RelayState::Away(crate::control::with_causes(&ended)));
             // What waited for the relay so long is asked for again by those who need it.
             while self.packets.try_recv().is_ok() {}
-            sleep(wait).await;
+            tokio::select! {
+                () = sleep(wait) => {}
+                // Where the machine is now, the relay may be in reach.
+                () = dial::moved(&mut self.standing, &mut local) => backoff.reset(),
+            }
         }
     }
 
@@ -150,7 +158,7 @@ impl Running {
         let sealing = DerpBox::new(&self.settings.node, server);
         let mut wire = Vec::new();
         sealing.client_info(&ClientInfo::default(), &SystemRandom::new())?.write(&mut wire)?;
-        Frame::NotePreferred(*self.home.borrow() == self.number).write(&mut wire)?;
+        Frame::NotePreferred(self.standing.borrow().home == self.number).write(&mut wire)?;
         stream.write_all(&wire).await?;
         Ok(stream.flush().await?)
     }
@@ -160,10 +168,10 @@ impl Running {
         let (pong, pongs) = mpsc::channel(PONGS);
         let number = self.number;
         let incoming = self.incoming.clone();
-        let home = self.home.clone();
+        let standing = self.standing.clone();
         tokio::select! {
-            Err(error) = read(reading, number, incoming, pong) => error,
-            Err(error) = write(writing, number, &mut self.packets, pongs, home) => error,
+            Err(error) = read(reading, number, incoming, pong, standing.clone()) => error,
+            Err(error) = write(writing, number, &mut self.packets, pongs, standing) => error,
         }
     }
 }
@@ -174,11 +182,21 @@ async fn read(
     region: u32,
     incoming: mpsc::Sender<RelayPacket>,
     pong: mpsc::Sender<[u8; 8]>,
+    mut standing: watch::Receiver<Standing>,
 ) -> Result<std::convert::Infallible, LinkError> {
     let mut frames = FrameReader::default();
     let mut buffer = vec![0; BATCH];
+    let mut patience = SILENCE;
+    let mut local = standing.borrow().local.clone();
     loop {
-        let count = timeout(SILENCE, reading.read(&mut buffer)).await.map_err(|_| LinkError::Silent)??;
+        let count = tokio::select! {
+            read = timeout(patience, reading.read(&mut buffer)) => read.map_err(|_| LinkError::Silent)??,
+            () = dial::moved(&mut standing, &mut local) => {
+                patience = MOVED;
+                continue;
+            }
+        };
+        patience = SILENCE;
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -218,7 +236,7 @@ async fn write(
     region: u32,
     packets: &mut mpsc::Receiver<(NodeKey, Vec<u8>)>,
     mut pongs: mpsc::Receiver<[u8; 8]>,
-    mut home: watch::Receiver<u32>,
+    mut standing: watch::Receiver<Standing>,
 ) -> Result<std::convert::Infallible, LinkError> {
     let mut ping = interval(PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -240,9 +258,11 @@ async fn write(
                 SystemRandom::new().fill(&mut bytes).map_err(|_| DerpError::Random)?;
                 Frame::Ping(bytes).write(&mut wire)?;
             }
-            changed = home.changed() => {
+            changed = standing.changed() => {
                 changed.map_err(|_| LinkError::Unneeded)?;
-                Frame::NotePreferred(*home.borrow() == region).write(&mut wire)?;
+                Frame::NotePreferred(standing.borrow_and_update().home == region).write(&mut wire)?;
+                // Its answer says whether the connection outlived a change of addresses.
+                ping.reset_immediately();
             }
         }
         timeout(WRITE, writing.write_all(&wire)).await.map_err(|_| LinkError::Silent)??;

@@ -271,3 +271,15 @@ async fn another_region_than_home_is_reached_when_it_is_needed() {
     assert_eq!(guest.next().await, Some(Frame::NotePreferred(false)));
     assert_eq!(guest.next().await, Some(Frame::SendPacket { to: peer(), packet: b"there".to_vec() }));
 }
+
+#[tokio::test]
+async fn a_relay_that_says_nothing_after_the_addresses_changed_is_connected_anew() {
+    let mut relay = Relay::start(None).await;
+    let node = Node::start(relay.map(), REGION);
+    let mut guest = relay.guest().await;
+    assert_eq!(guest.next().await, Some(Frame::NotePreferred(true)));
+    let local = vec!["192.0.2.1:1".parse().unwrap()];
+    node.standing.send_replace(Standing { local, home: REGION, ..Standing::default() });
+    // It holds on to the connection, as a network does that the machine has left.
+    relay.guest().await;
+}

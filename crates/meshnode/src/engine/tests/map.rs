@@ -76,6 +76,28 @@ fn when_this_nodes_own_key_expires_it_talks_to_nobody() {
 }
 
 #[test]
+fn a_peer_that_started_anew_gets_a_new_session_with_the_next_packet() {
+    let mut world = World::new(2);
+    assert!(world.echo(0, 1, 1_000).is_some());
+    world.run(1_000);
+    let kinds = |world: &mut World| {
+        let packet = datagram(world.hosts[0].mesh, 1, world.hosts[1].mesh, 7, b"x");
+        world.hosts[0].engine.on_ip(world.now, &packet);
+        let mut kinds = Vec::new();
+        while let Some(output) = world.hosts[0].engine.next_output() {
+            if let Output::Udp { datagram, .. } | Output::Relay { packet: datagram, .. } = output {
+                kinds.push(datagram[0]);
+            }
+        }
+        kinds
+    };
+    assert_eq!(kinds(&mut world), [4], "data of the session that there is");
+    world.hosts[1].identity.disco = Identity::generate(&SystemRandom::new()).unwrap().disco;
+    world.publish();
+    assert_eq!(kinds(&mut world).last(), Some(&1), "a handshake");
+}
+
+#[test]
 fn a_map_whose_peers_claim_one_address_gives_it_to_neither() {
     let mut world = World::new(3);
     world.control_is_up = false;
