@@ -23,6 +23,8 @@ use zeroize::Zeroizing;
 
 /// Without a word for so long, the coordinator is taken to be away. It gives a sign of life once a minute.
 const SILENCE: Duration = Duration::from_secs(130);
+/// How often it is told that the same map still holds: each time it is looked through anew.
+const CONFIRM: Duration = Duration::from_secs(3_600);
 /// How long to wait before trying again: first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How often to ask whether a person has let the node in.
@@ -100,8 +102,8 @@ pub async fn follow(
     clock: Clock,
 ) {
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-    let mut local = standing.borrow().local.clone();
     while !outputs.state.is_closed() {
+        let mut local = standing.borrow().local.clone();
         let mut attempt = Attempt {
             settings: &settings,
             identity: &identity,
@@ -264,7 +266,7 @@ impl Attempt<'_> {
             let former = self.outputs.map.borrow().clone();
             match NetMap::merge(former.as_deref().map(|stored| &stored.map), &response, place, now) {
                 Ok(Outcome::Alive) => {
-                    if let Some(former) = former {
+                    if let Some(former) = former.filter(|former| now.since(former.heard_at) >= CONFIRM) {
                         self.publish(StoredMap { heard_at: now, ..StoredMap::clone(&former) });
                     }
                 }

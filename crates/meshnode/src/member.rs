@@ -40,6 +40,7 @@ pub struct Member {
     state: watch::Receiver<ControlState>,
     relays: watch::Receiver<BTreeMap<u32, RelayState>>,
     maps: watch::Receiver<Option<Arc<StoredMap>>>,
+    alive: watch::Receiver<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -85,7 +86,28 @@ impl Member {
         tasks.spawn(relay::pass(relay, ends));
         tasks.spawn(control::follow(control, Arc::new(identity), outputs, standing, clock));
         tasks.spawn(Keeping { folder, maps, vouched }.run());
-        Ok(Self { node, state, relays, maps: told, _tasks: tasks })
+        let (living, alive) = watch::channel(());
+        let ended = node.ended();
+        let mut whole = JoinSet::new();
+        whole.spawn(async move {
+            // Each of them goes on for as long as the others do: the first to end is the end.
+            tokio::select! {
+                () = ended => {}
+                Some(first) = tasks.join_next() => if let Err(error) = first {
+                    tracing::error!(%error, "part of the place on the mesh panicked");
+                },
+            }
+            drop(living);
+        });
+        Ok(Self { node, state, relays, maps: told, alive, _tasks: whole })
+    }
+
+    /// Waits until the place is of no more use: its node, or one of the clients that keep it, is at its end. That is so when it is
+    /// dropped, and when something panicked; the folder brings it back.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut alive = self.alive.clone();
+        // Nothing is ever said: the sender goes.
+        async move { drop(alive.changed().await) }
     }
 
     /// The node: `listen`, `connect`, `whois`, `watch`.

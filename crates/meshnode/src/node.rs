@@ -21,7 +21,7 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
-    task::AbortHandle,
+    task::{AbortHandle, JoinHandle},
 };
 
 /// Packets between the node and a relay's client, each way: what a channel for them should hold.
@@ -91,6 +91,7 @@ pub struct Node {
     clock: Clock,
     port: u16,
     task: AbortHandle,
+    alive: watch::Receiver<()>,
 }
 
 impl Node {
@@ -116,8 +117,19 @@ impl Node {
             clock: Arc::clone(&clock),
             status: tell_status,
         };
-        let task = runtime.spawn(running.run(wires)).abort_handle();
-        Ok(Self { engine, net, status, clock, port, task })
+        let running = runtime.spawn(running.run(wires));
+        let task = running.abort_handle();
+        let (living, alive) = watch::channel(());
+        runtime.spawn(bury(running, Arc::clone(&net), living));
+        Ok(Self { engine, net, status, clock, port, task, alive })
+    }
+
+    /// Waits until the node is at its end: until it is dropped, or something in it panicked. Its streams are reset then and its
+    /// listeners end; a program without a node has nothing left to do on the mesh.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut alive = self.alive.clone();
+        // Nothing is ever said: the sender goes.
+        async move { drop(alive.changed().await) }
     }
 
     /// Listens on a port of every address that the node has on the mesh, now and later.
@@ -163,6 +175,17 @@ impl Node {
     pub const fn port(&self) -> u16 {
         self.port
     }
+}
+
+/// Waits for the end of the loop, and tells it: whoever uses streams and listeners must not wait for ever.
+async fn bury(running: JoinHandle<()>, net: Arc<Netstack>, living: watch::Sender<()>) {
+    if let Err(error) = running.await
+        && error.is_panic()
+    {
+        tracing::error!(%error, "the node's loop panicked");
+    }
+    net.end();
+    drop(living);
 }
 
 impl Drop for Node {

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration}
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
 };
 
 /// How long a relay may take to begin.
@@ -30,7 +30,7 @@ const BEGIN: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(20);
 /// Without a word for so long, it is not.
 const SILENCE: Duration = Duration::from_secs(50);
-/// Nor is it when this machine's addresses changed and it says nothing for so long: the connection may be from one that is gone.
+/// Nor is it when this machine's addresses changed and a ping is not answered for so long: the connection may be from one that is gone.
 const MOVED: Duration = Duration::from_secs(4);
 /// How long a write may take.
 const WRITE: Duration = Duration::from_secs(10);
@@ -77,14 +77,15 @@ pub(super) struct Running {
 impl Running {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-        let mut local = self.standing.borrow().local.clone();
         loop {
+            // From before it is dialled: a connection may be from an address that is gone by the time it is there.
+            let mut local = self.standing.borrow().local.clone();
             self.say(RelayState::Connecting);
             let ended = match self.begin().await {
                 Ok(stream) => {
                     backoff.reset();
                     self.say(RelayState::Connected);
-                    self.serve(stream).await
+                    self.serve(stream, local.clone()).await
                 }
                 Err(error) => error,
             };
@@ -163,14 +164,14 @@ impl Running {
         Ok(stream.flush().await?)
     }
 
-    async fn serve(&mut self, stream: TokioIo<Upgraded>) -> LinkError {
+    async fn serve(&mut self, stream: TokioIo<Upgraded>, local: Vec<SocketAddr>) -> LinkError {
         let (reading, writing) = tokio::io::split(stream);
         let (pong, pongs) = mpsc::channel(PONGS);
         let number = self.number;
         let incoming = self.incoming.clone();
         let standing = self.standing.clone();
         tokio::select! {
-            Err(error) = read(reading, number, incoming, pong, standing.clone()) => error,
+            Err(error) = read(reading, number, incoming, pong, (standing.clone(), local)) => error,
             Err(error) = write(writing, number, &mut self.packets, pongs, standing) => error,
         }
     }
@@ -182,21 +183,22 @@ async fn read(
     region: u32,
     incoming: mpsc::Sender<RelayPacket>,
     pong: mpsc::Sender<[u8; 8]>,
-    mut standing: watch::Receiver<Standing>,
+    (mut standing, mut local): (watch::Receiver<Standing>, Vec<SocketAddr>),
 ) -> Result<std::convert::Infallible, LinkError> {
     let mut frames = FrameReader::default();
     let mut buffer = vec![0; BATCH];
-    let mut patience = SILENCE;
-    let mut local = standing.borrow().local.clone();
+    // When the answer to the ping must be here that a change of addresses caused.
+    let mut asked: Option<Instant> = None;
     loop {
+        let silent = Instant::now() + SILENCE;
+        let end = asked.map_or(silent, |asked| asked.min(silent));
         let count = tokio::select! {
-            read = timeout(patience, reading.read(&mut buffer)) => read.map_err(|_| LinkError::Silent)??,
+            read = timeout_at(end, reading.read(&mut buffer)) => read.map_err(|_| LinkError::Silent)??,
             () = dial::moved(&mut standing, &mut local) => {
-                patience = MOVED;
+                asked = Some(Instant::now() + MOVED);
                 continue;
             }
         };
-        patience = SILENCE;
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
@@ -209,6 +211,7 @@ async fn read(
                         tracing::trace!(region, "a packet of a relay was dropped");
                     }
                 }
+                Frame::Pong(_) => asked = None,
                 // One that asks faster than it reads gets fewer answers.
                 Frame::Ping(bytes) => drop(pong.try_send(bytes)),
                 Frame::Restarting { reconnect_in, .. } => return Err(LinkError::Restarts(reconnect_in)),
@@ -222,7 +225,6 @@ async fn read(
                 | Frame::KeepAlive
                 | Frame::NotePreferred(_)
                 | Frame::PeerGone { .. }
-                | Frame::Pong(_)
                 | Frame::Health(_)
                 | Frame::Unknown(_) => {}
             }

@@ -10,7 +10,10 @@ use std::{
     collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -333,4 +336,25 @@ async fn a_map_that_the_coordinator_takes_back_leaves_nobody() {
     }
     let to = SocketAddr::new(two.mesh, 80);
     assert_eq!(one.node.connect(to).await.unwrap_err().kind(), io::ErrorKind::HostUnreachable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_the_loop_is_told_and_leaves_nobody_waiting() {
+    let (broken, clock) = (Arc::new(AtomicBool::new(false)), clock());
+    let breaks = Arc::clone(&broken);
+    let breaking: Clock = Arc::new(move || {
+        assert!(!breaks.load(Ordering::SeqCst), "as if by a fault of the stack");
+        clock()
+    });
+    let (one, two) = introduced(host(1, &breaking), host(2, &self::clock()), true).await;
+    let (listener, theirs) = (one.node.listen(80).unwrap(), two.node.listen(80).unwrap());
+    let (stream, _accepted) = tokio::join!(one.node.connect((two.mesh, 80).into()), theirs.accept());
+    let mut stream = stream.unwrap();
+    let ended = one.node.ended();
+    tokio::pin!(ended);
+    assert!(timeout(Duration::from_millis(50), &mut ended).await.is_err(), "it is alive");
+    broken.store(true, Ordering::SeqCst);
+    timeout(PATIENCE, ended).await.expect("its end is told");
+    assert!(timeout(PATIENCE, listener.accept()).await.expect("its listeners end").is_err());
+    assert!(timeout(PATIENCE, stream.read(&mut [0])).await.expect("its streams end").is_err());
 }
