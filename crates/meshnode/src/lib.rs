@@ -12,6 +12,7 @@ pub mod node;
 mod noise_stream;
 mod packet;
 pub mod relay;
+mod tsmp;
 mod upgrade;
 
 pub use dial::DialError;

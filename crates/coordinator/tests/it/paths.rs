@@ -287,3 +287,21 @@ async fn where_only_ipv6_leads_from_node_to_node_it_is_used() {
     }
     end(talks).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stock_client_has_its_pings_of_each_kind_answered_by_a_node_of_ours() {
+    let Some(mut lab) = stock::lab() else { return };
+    let (one, other) = (lab.host(61, Router::None), lab.host(62, Router::None));
+    let (mesh, folder) = stock::mesh(&lab).await;
+    let ours = Node::ours("ours", &mesh, &one).await;
+    let stock = Stock::join("stock", &mesh, &other, folder.path()).await;
+    stock.hears(ours.address()).await;
+    let six = mesh.coordinator().nodes().iter().find(|node| node.node.name == "ours").unwrap().node.v6;
+    for to in [ours.address().to_string(), six.to_string()] {
+        for kind in ["--until-direct", "--icmp", "--tsmp"] {
+            let pinged = stock.run(&["ping", "--c=3", "--timeout=20s", kind, &to]).await;
+            let said = String::from_utf8_lossy(&pinged.stdout);
+            assert!(pinged.status.success() && said.contains("pong from ours"), "{kind} {to}: {said}");
+        }
+    }
+}

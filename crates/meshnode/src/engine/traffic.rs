@@ -114,6 +114,14 @@ impl Engine {
             tracing::debug!(source = %header.source, target = %header.target, "a packet from another's address is dropped");
             return;
         }
+        if let Some(answer) = crate::tsmp::answer(&packet, &header) {
+            // No rule is asked, as with disco's pings: it says nothing but that there is a tunnel.
+            let peer = self.peers.get_mut(&key);
+            if let Some(message) = peer.and_then(|peer| peer.tunnel(&self.identity.node).seal(&answer)) {
+                self.ship(now, key, message);
+            }
+            return;
+        }
         let Some(peer) = self.peers.get(&key) else { return };
         if self.firewall.incoming(now, &header, &peer.node) {
             self.touch(now, key);
