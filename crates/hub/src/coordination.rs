@@ -27,6 +27,8 @@ use zeroize::Zeroizing;
 
 /// The number of the relay's region.
 const REGION: u32 = 900;
+/// How often it is looked whether the certificate was renewed.
+const RENEWAL: Duration = Duration::from_secs(60);
 /// How long the root key's private half may lie here before no more join keys are made.
 pub const ROOT_KEY_STAY: Duration = Duration::from_secs(3600);
 
@@ -59,6 +61,7 @@ pub enum CoordinationError {
 pub struct Doors {
     listener: TcpListener,
     stun: Option<UdpSocket>,
+    renewal: Option<tls::Renewal>,
 }
 
 impl Doors {
@@ -116,7 +119,7 @@ impl CoordinatorFlags {
         clock: Clock,
     ) -> Result<Option<(Arc<Coordination>, Doors)>, CoordinationError> {
         let Some(address) = self.coordinator else { return Ok(None) };
-        let tls = self.certificate()?.map(|(pem, key)| tls::load(pem, key)).transpose()?;
+        let (tls, renewal) = self.certificate()?.map(|(pem, key)| tls::load(pem, key)).transpose()?.unzip();
         let listening = |what| move |source| CoordinationError::Listen { address, what, source };
         let listener = TcpListener::bind(address).await.map_err(listening("nodes"))?;
         let bound = listener.local_addr().map_err(listening("nodes"))?;
@@ -155,7 +158,33 @@ impl CoordinatorFlags {
             backups: tokio::sync::Mutex::default(),
         };
         coordination.sweep();
-        Ok(Some((Arc::new(coordination), Doors { listener, stun })))
+        Ok(Some((Arc::new(coordination), Doors { listener, stun, renewal })))
+    }
+}
+
+/// Takes up a certificate that was renewed. Never ends.
+async fn renew(renewal: Option<tls::Renewal>) {
+    let Some(renewal) = renewal else { return std::future::pending().await };
+    let renewal = Arc::new(renewal);
+    let mut before = None;
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        let looking = Arc::clone(&renewal);
+        let Ok(looked) = tokio::task::spawn_blocking(move || looking.look()).await else { continue };
+        let complaint = match looked {
+            Ok(true) => {
+                tracing::info!("the certificate was renewed");
+                None
+            }
+            Ok(false) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        if complaint != before
+            && let Some(complaint) = &complaint
+        {
+            tracing::error!(complaint, "the certificate can't be renewed; the one before is shown");
+        }
+        before = complaint;
     }
 }
 
@@ -172,7 +201,10 @@ impl Coordination {
             tracing::warn!("{sentence}");
         }
         tracing::info!(urls = ?self.urls, listen = ?doors.address().ok(), stun = doors.stun.is_some(), "the coordinator begins");
-        self.coordinator.serve(doors.listener, doors.stun, shutdown).await;
+        tokio::select! {
+            () = self.coordinator.serve(doors.listener, doors.stun, shutdown) => {}
+            () = renew(doors.renewal) => {}
+        }
         tracing::info!("the coordinator ends");
     }
 

@@ -7,6 +7,7 @@ mod refused;
 use crate::processes::eventually;
 use allod_meshnode::control::ControlState;
 use hub::{Hub, address, on_the_mesh, until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_joins_by_a_key_and_is_listed_renamed_tagged_cut_off_and_deleted() {
@@ -97,4 +98,18 @@ async fn a_policy_that_breaks_its_own_case_is_refused_and_what_was_stays() {
     let example = hub.plain(&["policy", "example"]).await.ok().stdout;
     set(&example).await.ok();
     assert_eq!(hub.told(&["policy", "show"]).await, first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_https_a_machine_joins_and_nothing_is_answered_in_the_clear() {
+    let hub = Hub::start_secure().await;
+    let token = hub.token(&[]).await;
+    assert_eq!(token.urls(), [format!("https://{}", hub.address())]);
+    let web = hub.join("web", &[]).await;
+    assert_eq!(hub.node("web").await.unwrap()["addresses"][0], address(&web));
+    let mut stream = tokio::net::TcpStream::connect(hub.address()).await.unwrap();
+    stream.write_all(b"GET /key HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
 }

@@ -17,6 +17,9 @@ use std::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+/// Bytes of a backup: many times what the largest network has.
+const MOST: u64 = 1 << 30;
+
 /// `allod hub backup`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  allod hub backup mesh-2026-03-01.backup")]
@@ -79,6 +82,12 @@ pub(super) async fn backup(place: &Place, backup: Backup) -> Result<(), Fault> {
 async fn fetch(place: &Place, path: &Path, file: File) -> Result<u64, Fault> {
     let (answer, more) = control::ask_for_more(&place.hub(), &HubAsk::Backup {}).await?;
     let HubAnswer::Backup { bytes } = answer else { return Err(unexpected()) };
+    if bytes > MOST {
+        return Err(Fault::new(
+            FaultCode::TooLarge,
+            format!("a backup has at most {MOST} bytes, this one {bytes}"),
+        ));
+    }
     let failed = |error: io::Error| Fault::new(FaultCode::Internal, format!("{}: {error}", path.display()));
     let mut to = tokio::fs::File::from_std(file);
     let copied = tokio::io::copy(&mut more.take(bytes), &mut to).await.map_err(failed)?;

@@ -13,11 +13,13 @@ use allod_meshnode::{
 use allod_meshproto::token::JoinToken;
 use ring::rand::SystemRandom;
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::Value;
 use std::{
     fs::File,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
 };
@@ -28,6 +30,7 @@ pub(crate) struct Hub {
     program: PathBuf,
     port: u16,
     more: Vec<String>,
+    tls: Option<Arc<rustls::ClientConfig>>,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -58,11 +61,32 @@ impl Hub {
         hub
     }
 
+    /// One behind HTTPS, and machines that believe its certificate.
+    pub(crate) async fn start_secure() -> Self {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hub/tests/certificates");
+        let mut hub = Self::unborn(BINARY.into(), &["--mesh", "loopback", "--listen", "127.0.0.1:0"]);
+        let (pem, key) = (hub.folder.path().join("here.pem"), hub.folder.path().join("here.key"));
+        std::fs::write(&pem, std::fs::read(fixtures.join("here.pem")).unwrap()).unwrap();
+        std::fs::write(&key, std::fs::read(fixtures.join("here.key")).unwrap()).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        for (flag, file) in [("--certificate", pem), ("--certificate-key", key)] {
+            hub.more.extend([flag.to_owned(), file.to_string_lossy().into_owned()]);
+        }
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(fixtures.join("authority.pem")).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        hub.tls = Some(Arc::new(config.unwrap().with_root_certificates(roots).with_no_client_auth()));
+        hub.begin().await;
+        hub
+    }
+
     /// One that does not run yet.
     pub(crate) fn unborn(program: PathBuf, more: &[&str]) -> Self {
         let folder = fresh_folder();
         let more = more.iter().map(|word| (*word).to_owned()).collect();
-        Self { child: None, program, port: free_port(), more, folder }
+        Self { child: None, program, port: free_port(), more, tls: None, folder }
     }
 
     /// Begins it, with its coordinator, in its folder.
@@ -167,9 +191,9 @@ impl Hub {
             None => (Trust::FirstUse, None),
         };
         let control = ControlSettings {
-            urls: vec![format!("http://{}", self.address())],
+            urls: vec![format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address())],
             trust,
-            tls: None,
+            tls: self.tls.clone(),
             hostname: name.to_owned(),
             join_key,
             ephemeral: false,
