@@ -22,11 +22,15 @@ use std::{
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Deed {
     /// Take what a marked server says now for what counts (on the hub's own machine)
+    #[command(
+        after_help = "Example:\n  allod hub acknowledge SHA256:beyk9U/WpAyHiOkDShcVSPWjzJDgFyWLsgM/rfKLvig"
+    )]
     Acknowledge {
         /// The server's identity, SHA256:…
         identity: Fingerprint,
     },
     /// Forget a server and what was witnessed of it (on the hub's own machine)
+    #[command(after_help = "Example:\n  allod hub forget SHA256:beyk9U/WpAyHiOkDShcVSPWjzJDgFyWLsgM/rfKLvig")]
     Forget {
         /// The server's identity, SHA256:…
         identity: Fingerprint,

@@ -44,13 +44,13 @@ struct Flags {
     /// A name, besides its address, that browsers may ask for; may be given several times
     #[arg(long, value_name = "HOST")]
     name: Vec<String>,
-    #[command(flatten)]
-    coordinator: CoordinatorFlags,
     /// What a deed prints is one JSON document
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
     common: CommonFlags,
+    #[command(flatten)]
+    coordinator: CoordinatorFlags,
     #[command(subcommand)]
     deed: Option<Deed>,
 }

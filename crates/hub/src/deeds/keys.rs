@@ -26,6 +26,9 @@ enum KeysDeed {
     ///
     /// Without a tag it makes what joins a machine of your own, which by the first policy reaches everything; `--tag tag:server`
     /// is for servers. The token alone is on stdout.
+    #[command(
+        after_help = "Example:\n  allod hub keys create | ssh web1 'cat > token'\n  allod hub keys create --tag tag:server --uses 3 --for 1d"
+    )]
     Create {
         /// For so many machines
         #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "reusable", value_parser = clap::value_parser!(u32).range(1..))]
@@ -44,8 +47,10 @@ enum KeysDeed {
         ephemeral: bool,
     },
     /// All of them; nothing of what is shown lets anybody in
+    #[command(after_help = "Example:\n  allod hub keys list")]
     List,
     /// Let nobody in with it any more; whom it let in stays
+    #[command(after_help = "Example:\n  allod hub keys revoke 8Zl2w0cQpVbF")]
     Revoke {
         /// Its first half, which `list` shows
         id: String,

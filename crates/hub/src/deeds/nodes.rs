@@ -22,10 +22,15 @@ pub(crate) struct Nodes {
 #[derive(Debug, clap::Subcommand)]
 enum NodesDeed {
     /// All nodes; what `allod hub nodes` does too
+    #[command(after_help = "Example:\n  allod hub nodes list --json")]
     List,
     /// The machines that wait for a person
+    #[command(after_help = "Example:\n  allod hub nodes waiting")]
     Waiting,
     /// Let a machine in that waits
+    #[command(
+        after_help = "Example:\n  allod hub nodes approve 3q5wJw --name phone\n  allod hub nodes approve 3q5wJw --tag tag:server"
+    )]
     Approve {
         /// The id on the page that the machine was sent to
         id: String,
@@ -37,11 +42,13 @@ enum NodesDeed {
         name: Option<String>,
     },
     /// Send a machine away that waits
+    #[command(after_help = "Example:\n  allod hub nodes reject 3q5wJw")]
     Reject {
         /// The id on the page that the machine was sent to
         id: String,
     },
     /// Give a node another name
+    #[command(after_help = "Example:\n  allod hub nodes rename laptop-1 laptop")]
     Rename {
         /// Which
         node: String,
@@ -49,6 +56,9 @@ enum NodesDeed {
         name: String,
     },
     /// Give a node these tags and no others
+    #[command(
+        after_help = "Example:\n  allod hub nodes tag web1 tag:server tag:blue\n  allod hub nodes tag laptop --none"
+    )]
     Tag {
         /// Which
         node: String,
@@ -60,6 +70,9 @@ enum NodesDeed {
         none: bool,
     },
     /// Say when a node's key ends; one that has ended is cut off until it joins anew
+    #[command(
+        after_help = "Example:\n  allod hub nodes expire old-laptop --now\n  allod hub nodes expire web1 --at 2030-12-31"
+    )]
     Expire {
         /// Which
         node: String,
@@ -67,6 +80,7 @@ enum NodesDeed {
         when: When,
     },
     /// Delete a node; its number and address are never given again
+    #[command(after_help = "Example:\n  allod hub nodes delete old-laptop --yes")]
     Delete {
         /// Which
         node: String,

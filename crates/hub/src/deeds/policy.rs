@@ -28,18 +28,22 @@ pub(crate) struct PolicyDeed {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Print the policy of now
+    #[command(after_help = "Example:\n  allod hub policy show > policy.json")]
     Show,
     /// Replace the policy; says what changes
+    #[command(after_help = "Example:\n  allod hub policy set policy.json")]
     Set {
         /// A file, or `-` for stdin
         file: PathBuf,
     },
     /// Say what a policy would change, and whether its cases hold, without setting it
+    #[command(after_help = "Example:\n  allod hub policy test policy.json")]
     Test {
         /// A file, or `-` for stdin
         file: PathBuf,
     },
     /// Print the policy that a network begins with
+    #[command(after_help = "Example:\n  allod hub policy example > policy.json")]
     Example,
 }
 

@@ -38,12 +38,16 @@ pub(crate) struct RootKey {
 #[derive(Debug, clap::Subcommand)]
 enum RootDeed {
     /// Move the private half into a new file: a stick, another machine's disk, never this machine's
+    #[command(after_help = "Example:\n  allod hub root-key take --to /media/stick/mesh-root.key")]
     Take {
         /// A new file; it is yours alone
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
     /// Sign a Noise key; works anywhere, asks nobody
+    #[command(
+        after_help = "Example:\n  allod hub root-key sign --key mesh-root.key mkey:9c1f… 2 > signed.json"
+    )]
     Sign {
         /// The file that `take` wrote
         #[arg(long, value_name = "FILE")]
@@ -67,8 +71,12 @@ pub(crate) struct NoiseKey {
 #[derive(Debug, clap::Subcommand)]
 enum NoiseDeed {
     /// Make another Noise key, and print what the root key is to sign
+    #[command(after_help = "Example:\n  allod hub noise-key prepare")]
     Prepare,
     /// Take it into use, now that it is signed
+    #[command(
+        after_help = "Example:\n  allod hub noise-key take signed.json\n  allod hub noise-key take signed.json --overlap 0s"
+    )]
     Take {
         /// What `allod hub root-key sign` printed, or `-` for stdin
         file: PathBuf,

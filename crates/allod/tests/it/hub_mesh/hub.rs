@@ -18,7 +18,7 @@ use serde_json::Value;
 use std::{
     fs::File,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -27,10 +27,12 @@ use tokio::time::timeout;
 
 pub(crate) struct Hub {
     child: Option<Child>,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     port: u16,
     more: Vec<String>,
     tls: Option<Arc<rustls::ClientConfig>>,
+    /// The user that it runs as, if not this one.
+    pub(crate) uid: Option<u32>,
     pub(crate) folder: tempfile::TempDir,
 }
 
@@ -86,7 +88,7 @@ impl Hub {
     pub(crate) fn unborn(program: PathBuf, more: &[&str]) -> Self {
         let folder = fresh_folder();
         let more = more.iter().map(|word| (*word).to_owned()).collect();
-        Self { child: None, program, port: free_port(), more, tls: None, folder }
+        Self { child: None, program, port: free_port(), more, tls: None, uid: None, folder }
     }
 
     /// Begins it, with its coordinator, in its folder.
@@ -107,6 +109,9 @@ impl Hub {
         let mut command = Command::new(&self.program);
         command.arg("hub").arg("--state").arg(self.state()).args(&self.more);
         command.args(words);
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
         command.env_clear().stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.child = Some(command.spawn().unwrap());
     }

@@ -3,7 +3,10 @@
 use super::hub::{Hub, address, on_the_mesh, until};
 use crate::{cli::BINARY, processes::eventually};
 use allod_meshnode::{Member, control::ControlState};
-use std::{os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::Path,
+};
 
 async fn is_away(member: &Member) {
     until(member, |state| matches!(state, ControlState::Away(_))).await;
@@ -138,6 +141,45 @@ async fn the_root_key_leaves_whole_and_signs_another_noise_key() {
     let _new = hub.join("new", &[]).await;
     assert_eq!(hub.node("web").await.unwrap()["online"], true, "who was there stays");
     assert_eq!(address(&web), hub.node("web").await.unwrap()["addresses"][0].as_str().unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn root_administers_the_hub_of_another_user_and_leaves_it_its_files() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TESTED: the hub of another user, because this user is not root");
+        return;
+    }
+    let mut hub = Hub::unborn(BINARY.into(), &["--mesh", "loopback", "--listen", "127.0.0.1:0"]);
+    // Where that user can reach it.
+    let program = hub.folder.path().join("allod");
+    std::fs::copy(BINARY, &program).unwrap();
+    hub.program = program;
+    let (uid, folder) = (crate::world::fresh_uid(), hub.state().join("hub"));
+    std::fs::create_dir_all(&folder).unwrap();
+    chown(&folder, Some(uid), Some(uid)).unwrap();
+    hub.uid = Some(uid);
+    hub.begin().await;
+    let web = hub.join("web", &[]).await;
+    let owner = |name: &str| std::fs::metadata(hub.folder.path().join(name)).unwrap().uid();
+    hub.told(&["backup", "mesh.backup"]).await;
+    hub.told(&["root-key", "take", "--to", "root"]).await;
+    assert_eq!((owner("mesh.backup"), owner("root")), (0, 0));
+    assert!(hub.log().contains("uid=0"), "who asked is in the log");
+    hub.stop().await;
+    let kept = hub.told(&["restore", "mesh.backup", "--yes"]).await["kept"].as_str().unwrap().to_owned();
+    for path in [folder.join("coordinator"), folder.join("coordinator/coordinator.sqlite"), kept.into()] {
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), uid, "{}", path.display());
+    }
+    hub.begin().await;
+    on_the_mesh(&web).await;
+    hub.stop().await;
+    // A hub that was taken over puts a link where root is going to write and read.
+    let secret = hub.folder.path().join("mesh.backup");
+    std::fs::remove_dir_all(folder.join("coordinator")).unwrap();
+    std::fs::create_dir(folder.join("coordinator")).unwrap();
+    std::os::unix::fs::symlink(&secret, folder.join("coordinator/root.key")).unwrap();
+    assert_ne!(hub.deed(&["root-key", "take", "--to", "again"]).await.code, 0);
+    assert!(secret.exists() && !hub.folder.path().join("again").exists());
 }
 
 /// The hub's clock is set forward by a file beside its program, which builds for development alone read.
