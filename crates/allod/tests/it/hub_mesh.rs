@@ -2,6 +2,7 @@
 
 mod hub;
 mod lasting;
+mod reach;
 mod refused;
 
 use crate::processes::eventually;

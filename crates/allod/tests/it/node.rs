@@ -39,7 +39,8 @@ impl Network {
         let url = format!("http://127.0.0.1:{port}");
         let state = folder.path().join("coordinator");
         let domain = "mesh.internal".to_owned();
-        let settings = Settings { folder: state, url: url.clone(), domain, relay, tls: None };
+        let first_policy = Policy::default();
+        let settings = Settings { folder: state, url: url.clone(), domain, relay, tls: None, first_policy };
         let clock = Clock::start();
         let coordinator = Arc::new(Coordinator::open(settings, Arc::new(move || clock.now())).unwrap());
         let all = Policy::parse(r#"{"allow":[{"from":["*"],"to":["*"],"ports":["*"]}]}"#).unwrap();

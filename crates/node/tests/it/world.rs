@@ -82,7 +82,8 @@ impl World {
             stun_port: Some(self.port),
         };
         let (url, domain) = (self.url(), "mesh.internal".to_owned());
-        let told = Told { folder, url, domain, relay, tls: None };
+        let first_policy = Policy::default();
+        let told = Told { folder, url, domain, relay, tls: None, first_policy };
         let coordinator = Arc::new(Coordinator::open(told, Arc::clone(&self.clock)).unwrap());
         let (trigger, shutdown) = Shutdown::by_hand();
         let served = Arc::clone(&coordinator);

@@ -23,7 +23,11 @@ use std::{
     process::{Child, Command, Stdio},
     sync::Arc,
 };
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 pub(crate) struct Hub {
     child: Option<Child>,
@@ -126,6 +130,23 @@ impl Hub {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// What its page on the mesh says as JSON, and the page.
+    pub(crate) async fn status(&self) -> (Value, String) {
+        let log = self.log();
+        // Of its present life.
+        let (_, said) = log.rsplit_once("listen=[").expect("it listens nowhere");
+        let address: SocketAddr = said.split(']').next().unwrap().parse().unwrap();
+        let get = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+        };
+        (serde_json::from_str(&get("/status.json").await).unwrap(), get("/").await)
     }
 
     /// SIGKILL.

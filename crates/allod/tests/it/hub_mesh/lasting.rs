@@ -31,11 +31,14 @@ async fn a_machine_without_a_key_waits_until_a_person_lets_it_in() {
     on_the_mesh(&phone).await;
     assert_eq!(hub.told(&["nodes", "waiting"]).await["machines"], serde_json::json!([]));
 
-    let thief = hub.member("thief", None);
+    let thief = hub.member("th\u{1b}[2Jie\u{202e}f\n", None);
     until(&thief, |state| matches!(state, ControlState::LogIn(_))).await;
     let id = hub.told(&["nodes", "waiting"]).await["machines"][0]["id"].clone();
+    let shown = hub.plain(&["nodes", "waiting"]).await.ok().stdout;
+    assert!(shown.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')), "{shown:?}");
+    assert_eq!(shown.lines().count(), 3, "a heading, a machine, what to do: {shown:?}");
     hub.told(&["nodes", "reject", id.as_str().unwrap()]).await;
-    assert!(hub.node("thief").await.is_none());
+    assert_eq!(hub.told(&["nodes"]).await["nodes"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,13 +196,22 @@ async fn after_an_hour_no_key_is_made_until_the_root_key_is_taken_away() {
     let first = hub.plain(&["keys", "create"]).await.ok();
     assert!(first.stderr.contains("root-key take --to FILE"), "it is said from the first minute: {first:?}");
     assert!(hub.log().contains("root-key take --to FILE"));
+    let (status, page) = hub.status().await;
+    let overdue = &status["coordinator"]["root_key_is_overdue"];
+    assert_eq!((&status["well"], overdue), (&true.into(), &false.into()));
+    assert!(page.contains("root-key take --to FILE"), "{page}");
     hub.stop().await;
     std::fs::write(beside.path().join("clock-offset-ms"), "3600001").unwrap();
     hub.begin().await;
     let refused = hub.plain(&["keys", "create"]).await;
     assert_eq!((refused.code, refused.stdout.as_str()), (6, ""));
+    let (status, page) = hub.status().await;
+    assert_eq!(status["well"], false);
+    assert!(page.contains("Something needs a person") && page.contains("root-key take"), "{page}");
     assert!(refused.stderr.contains("root-key take --to FILE"), "{refused:?}");
     assert!(hub.plain(&["nodes"]).await.ok().stderr.contains("root-key take --to FILE"));
     hub.told(&["root-key", "take", "--to", "root"]).await;
     hub.told(&["keys", "create"]).await;
+    let (status, page) = hub.status().await;
+    assert_eq!((&status["well"], page.contains("root-key")), (&true.into(), false));
 }
