@@ -51,14 +51,15 @@ pub(crate) struct Settings {
     /// The server's own name
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// Where the management API listens: an address of this machine on the mesh, or with tailscaled only a port
+    /// Where the management API listens: an address of this machine on the mesh, or where the mesh can be asked only a
+    /// port
     #[arg(long, value_name = "ADDRESS:PORT|PORT")]
     pub(crate) listen: Place,
-    /// How this machine is on the mesh: loopback (development), static (the given address), tailscaled, or auto
-    /// (tailscaled where it is installed, otherwise static)
+    /// How this machine is on the mesh: loopback (development), static (the given address), tailscaled, embedded
+    /// (allod node), or auto (tailscaled where it is installed, else allod node where it is, otherwise static)
     #[arg(long, value_name = "DRIVER", default_value_t = MeshKind::Static)]
     pub(crate) mesh: MeshKind,
-    /// Tailscaled's socket, if it isn't at its usual place
+    /// The socket of tailscaled or allod node, if it isn't at its usual place
     #[arg(long, value_name = "PATH")]
     pub(crate) mesh_socket: Option<PathBuf>,
     /// The executor's connection is standard input
@@ -268,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_no_meshs_is_refused_at_the_start_whatever_the_driver() {
-        for mesh in ["static", "tailscaled", "auto", "loopback"] {
+        for mesh in ["static", "tailscaled", "embedded", "auto", "loopback"] {
             for listen in ["0.0.0.0:9844", "192.0.2.1:9844", "[::]:9844"] {
                 let told = ["--mesh-socket=/nowhere/sock", "--mesh", mesh, "--listen", listen];
                 assert!(mesh_of(&settings(&told)).await.is_err(), "{mesh}: {listen}");

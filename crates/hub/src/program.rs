@@ -34,11 +34,11 @@ struct Flags {
     /// The address and port on the mesh, or with tailscaled only a port; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS:PORT|PORT", default_value = "9845")]
     listen: Place,
-    /// How this machine is on the mesh: loopback (development), static (the given address), tailscaled, or auto
-    /// (tailscaled where it is installed, otherwise static)
+    /// How this machine is on the mesh: loopback (development), static (the given address), tailscaled, embedded
+    /// (allod node), or auto (tailscaled where it is installed, else allod node where it is, otherwise static)
     #[arg(long, value_name = "DRIVER", default_value_t = MeshKind::Static)]
     mesh: MeshKind,
-    /// Tailscaled's socket, if it isn't at its usual place
+    /// The socket of tailscaled or allod node, if it isn't at its usual place
     #[arg(long, value_name = "PATH")]
     mesh_socket: Option<PathBuf>,
     /// A name, besides its address, that browsers may ask for; may be given several times

@@ -143,7 +143,8 @@ impl Core {
             return Ok(None);
         }
         let found = self.asked(peer.ip()).await?;
-        Ok(found.map(|found| Peer { name: found.name, user: found.user, tags: found.tags }))
+        let named = |name: String| if name.is_empty() { peer.ip().to_canonical().to_string() } else { name };
+        Ok(found.map(|found| Peer { name: named(found.name), user: found.user, tags: found.tags }))
     }
 
     async fn listen(&self, port: u16) -> Result<Listener, MeshError> {

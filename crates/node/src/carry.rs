@@ -77,7 +77,7 @@ fn settle(carried: io::Result<()>, far: Stream) {
 }
 
 /// Nobody may be behind a direction that has ended: then the other one need not be kept open for as long as the peer likes.
-async fn until_it_has_left(client: &UnixStream) -> io::Result<Infallible> {
+pub(crate) async fn until_it_has_left(client: &UnixStream) -> io::Result<Infallible> {
     loop {
         tokio::time::sleep(LOOK).await;
         if has_left(client) {

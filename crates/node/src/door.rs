@@ -35,13 +35,11 @@ impl Door {
     /// is a dead node's; one that is answered is another node's, of another folder.
     pub(crate) async fn open(run: &Path, clients: &[u32]) -> io::Result<Self> {
         let path = run.join(SOCKET);
-        if UnixStream::connect(&path).await.is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another node answers there"));
-        }
-        match std::fs::symlink_metadata(&path) {
-            Ok(it) if it.file_type().is_socket() => std::fs::remove_file(&path)?,
-            // Whatever else it is, it is not ours to remove: binding fails.
-            _ => {}
+        match UnixStream::connect(&path).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove_dead(&path)?,
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another node answers there")),
+            Err(error) => return Err(error),
         }
         let listener = UnixListener::bind(&path)?;
         // Everybody may knock where others than we are served; who is let in is decided by who they are.
@@ -59,9 +57,11 @@ impl Door {
     pub(crate) async fn serve(&self, place: &Arc<Place>, activity: &Activity) {
         let mut talks = JoinSet::new();
         let mut refused = BTreeSet::new();
+        let mut is_failing = false;
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => {
+                    is_failing = false;
                     // Whoever is refused is told beside, a few at a time: they hold nothing else up.
                     match self.admit(&stream, activity, &mut refused) {
                         Ok((user, open)) => {
@@ -75,7 +75,9 @@ impl Door {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "accept failed on the node's socket; trying again");
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::warn!(%error, "accept failed on the node's socket; trying again");
+                    }
                     tokio::time::sleep(REST).await;
                 }
             }
@@ -113,6 +115,12 @@ impl Door {
             None => Err(Fault::new(FaultCode::TooMany, "as many connections to this node as there may be")),
         }
     }
+}
+
+/// Whatever else than a socket is there is not ours to remove: binding fails.
+fn remove_dead(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
+    if is_socket { std::fs::remove_file(path) } else { Ok(()) }
 }
 
 impl Drop for Door {

@@ -25,10 +25,12 @@ use std::{
         atomic::{AtomicU16, Ordering},
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 /// The first port that is given to whoever wants any.
 const FIRST_FREE: u16 = 49_152;
+/// Lists of all peers at once.
+const LISTS: usize = 8;
 
 /// The machine's place.
 pub(crate) struct Place {
@@ -38,11 +40,20 @@ pub(crate) struct Place {
     clock: Clock,
     /// Where the next free port is looked for.
     next: AtomicU16,
+    /// Lists of peers that are being told.
+    lists: Semaphore,
 }
 
 impl Place {
     pub(crate) fn new(member: Member, random: Random, clock: Clock) -> Self {
-        Self { member, ports: Arc::default(), random, clock, next: AtomicU16::new(0) }
+        Self {
+            member,
+            ports: Arc::default(),
+            random,
+            clock,
+            next: AtomicU16::new(0),
+            lists: Semaphore::new(LISTS),
+        }
     }
 
     pub(crate) fn member(&self) -> &Member {
@@ -76,6 +87,12 @@ impl Place {
             relays: self.member.relays(),
             maps: self.member.maps(),
         }
+    }
+
+    /// The right to have a list of all peers in memory.
+    pub(crate) async fn listing(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.lists.acquire().await.ok()
     }
 
     fn own(&self) -> Vec<IpAddr> {

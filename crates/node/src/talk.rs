@@ -48,11 +48,13 @@ pub(crate) async fn fail(mut stream: UnixStream, fault: Fault) -> io::Result<()>
 }
 
 async fn peers(mut stream: UnixStream, place: &Place) -> io::Result<()> {
+    // The one answer that may be long: a few at a time, and for those who read it.
+    let _place = place.listing().await;
     let answer = line::of(&NodeAnswer::Peers { peers: place.peers() })?;
     if answer.len() > ANSWER {
         return fail(stream, Fault::new(FaultCode::TooLarge, "more peers than fit into one answer")).await;
     }
-    stream.write_all(&answer).await
+    timeout(PATIENCE, stream.write_all(&answer)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 async fn watch(mut stream: UnixStream, place: &Place) -> io::Result<()> {
@@ -73,8 +75,12 @@ async fn watch(mut stream: UnixStream, place: &Place) -> io::Result<()> {
 }
 
 async fn connect(mut stream: UnixStream, place: &Place, to: SocketAddr, early: &[u8]) -> io::Result<()> {
-    // Who leaves while it is connected leaves nothing behind; who speaks before it is, is heard then.
-    match place.connect(to).await {
+    // Who leaves meanwhile leaves nothing behind; what is said meanwhile is heard once it is connected.
+    let connected = tokio::select! {
+        connected = place.connect(to) => connected,
+        left = carry::until_it_has_left(&stream) => return left.map(|never| match never {}),
+    };
+    match connected {
         Ok((far, local)) => {
             if let Err(error) = line::write(&mut stream, &NodeAnswer::Connected { local }).await {
                 far.reset();

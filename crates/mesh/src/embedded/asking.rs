@@ -67,7 +67,8 @@ impl Asking {
             .map_err(|why| MeshError::Trouble(Trouble::Untrusted { socket: shown(&self.socket), why }))?;
         let mut line = serde_json::to_vec(ask).map_err(|error| self.silent(&error.to_string()))?;
         line.push(b'\n');
-        stream.write_all(&line).await.map_err(silent)?;
+        // Who is refused may be told so before they have asked.
+        let _ = stream.write_all(&line).await;
         Ok(Talk { stream, read: Vec::new() })
     }
 

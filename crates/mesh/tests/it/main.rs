@@ -11,6 +11,7 @@
 
 mod contract;
 mod coordination;
+mod embedded;
 mod following;
 mod hostile;
 mod local_api;

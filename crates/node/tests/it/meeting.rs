@@ -132,6 +132,26 @@ async fn a_node_that_is_killed_and_restarted_while_the_coordinator_is_away_reach
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_dies_in_the_middle_is_a_break_for_the_program_on_the_other_machine() {
+    let world = World::start().await;
+    let ((_one, mine), (_two, theirs)) = two(&world).await;
+    let listener = theirs.listen(9844).await.unwrap();
+    let at = listener.addresses()[0];
+    let connected = async { tokio::join!(mine.connect(at), listener.accept()) };
+    let (near, mut far) = timeout(PATIENCE, connected).await.unwrap();
+    let mut near = near.unwrap();
+    near.write_all(b"never read").await.unwrap();
+    far.write_all(b"half of it").await.unwrap();
+    let mut said = [0; 10];
+    timeout(PATIENCE, near.read_exact(&mut said)).await.unwrap().unwrap();
+    // What it had not read is there when it dies.
+    timeout(PATIENCE, far.read(&mut [0])).await.unwrap().unwrap();
+    drop(far);
+    let ended = timeout(PATIENCE, near.read(&mut said)).await.unwrap();
+    assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_four_at_once_from_two_programs_are_all_served() {
     let world = World::start().await;
     let ((one, mine), (_two, theirs)) = two(&world).await;

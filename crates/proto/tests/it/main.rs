@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
+mod node;
+#[cfg(test)]
 mod version_1;
