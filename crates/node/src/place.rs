@@ -183,17 +183,6 @@ impl Place {
         let local = stream.local_addr();
         Ok((Stream::Mesh(stream), local))
     }
-
-    /// Ends when a task of the member has: then nothing is carried any more, or nothing is heard of the mesh.
-    pub(crate) async fn has_ended(&self) -> &'static str {
-        let (mut status, mut control) = (self.member.node().watch(), self.member.control());
-        let mut relays = self.member.relays();
-        tokio::select! {
-            () = last(&mut status) => "the node",
-            () = last(&mut control) => "the coordinator's client",
-            () = last(&mut relays) => "the relays' client",
-        }
-    }
 }
 
 /// Tells that there was a change.
@@ -215,10 +204,6 @@ impl News {
             _ = self.maps.changed() => {}
         }
     }
-}
-
-async fn last<T>(told: &mut watch::Receiver<T>) {
-    while told.changed().await.is_ok() {}
 }
 
 fn refused(to: SocketAddr) -> Fault {

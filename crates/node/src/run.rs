@@ -57,8 +57,8 @@ pub enum NodeError {
     #[error("a port that is to be passed on")]
     Forward(#[from] Fault),
     /// A task that must run has ended: the supervisor is to start the program again.
-    #[error("{0} has ended, so that nothing would be carried any more; the log says why")]
-    Ended(&'static str),
+    #[error("a part that must run has ended, so that nothing would be carried any more; the log says why")]
+    Ended,
 }
 
 /// Owns the place until told to end.
@@ -83,7 +83,7 @@ pub async fn run(settings: Settings, clock: Clock, shutdown: Shutdown) -> Result
         () = door.serve(&place, &activity) => Ok(()),
         () = forwards.run(&activity) => Ok(()),
         () = forget_key(&folder, record, &place) => Ok(()),
-        ended = place.has_ended() => Err(NodeError::Ended(ended)),
+        () = place.member().ended() => Err(NodeError::Ended),
         () = idle(&activity, settings.idle_end) => {
             tracing::info!("nobody used the mesh for a while");
             Ok(())

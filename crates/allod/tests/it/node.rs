@@ -39,12 +39,11 @@ impl Network {
         let url = format!("http://127.0.0.1:{port}");
         let state = folder.path().join("coordinator");
         let domain = "mesh.internal".to_owned();
-        let first_policy = Policy::default();
+        let all = r#"{"allow":[{"from":["*"],"to":["*"],"ports":["*"]}]}"#;
+        let first_policy = Policy::parse(all).unwrap();
         let settings = Settings { folder: state, url: url.clone(), domain, relay, tls: None, first_policy };
         let clock = Clock::start();
         let coordinator = Arc::new(Coordinator::open(settings, Arc::new(move || clock.now())).unwrap());
-        let all = Policy::parse(r#"{"allow":[{"from":["*"],"to":["*"],"ports":["*"]}]}"#).unwrap();
-        coordinator.set_policy(all).await.unwrap();
         let served = Arc::clone(&coordinator);
         let (_, never) = Shutdown::by_hand();
         tokio::spawn(async move { served.serve(listener, Some(stun), never).await });

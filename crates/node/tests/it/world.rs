@@ -49,7 +49,6 @@ impl World {
     pub(crate) async fn start() -> Self {
         let mut world = Self::before().await;
         world.serve().await;
-        world.coordinator().set_policy(Policy::parse(ALL).unwrap()).await.unwrap();
         world
     }
 
@@ -82,7 +81,7 @@ impl World {
             stun_port: Some(self.port),
         };
         let (url, domain) = (self.url(), "mesh.internal".to_owned());
-        let first_policy = Policy::default();
+        let first_policy = Policy::parse(ALL).unwrap();
         let told = Told { folder, url, domain, relay, tls: None, first_policy };
         let coordinator = Arc::new(Coordinator::open(told, Arc::clone(&self.clock)).unwrap());
         let (trigger, shutdown) = Shutdown::by_hand();
