@@ -5,7 +5,7 @@
 //! takes from the same machine.
 
 use crate::Way;
-use allod_meshproto::token::{JOIN_KEY_LENGTH, JoinToken, RootKey};
+use allod_meshproto::token::{JOIN_KEY_LENGTH, JoinToken, RootKey, URL_LENGTH};
 use allod_store::{Format, StoreError};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -93,6 +93,9 @@ pub enum NetworkError {
         /// The one that is asked for.
         wanted: String,
     },
+    /// A coordinator's URL that can't be one.
+    #[error("`{0}` is not http://HOST[:PORT] or https://HOST[:PORT]")]
+    Url(String),
     /// A key that can't be one.
     #[error("a key to join with has 1 to {JOIN_KEY_LENGTH} printable ASCII characters")]
     Key,
@@ -170,6 +173,7 @@ fn by_url(
     key: Option<&Zeroizing<String>>,
     wishes: &Wishes,
 ) -> Result<NetworkRecord, NetworkError> {
+    let url = tidied(url)?;
     let is_key = |key: &Zeroizing<String>| {
         (1..=JOIN_KEY_LENGTH).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
     };
@@ -177,18 +181,31 @@ fn by_url(
         return Err(NetworkError::Key);
     }
     if let Some(known) = known.as_ref().filter(|known| known.root.is_some()) {
-        return Err(other(folder, known, url.to_owned()));
+        return Err(other(folder, known, url));
     }
     let mut record = known.unwrap_or_else(|| fresh(wishes));
     // Another URL of the same coordinator is good: its key is pinned, and nobody else has it.
-    if record.urls != [url] {
+    let urls = vec![url];
+    if record.urls != urls {
         record.join_key = None;
     }
-    record.urls = vec![url.to_owned()];
+    record.urls = urls;
     if let Some(key) = key {
         record.join_key = Some(key.clone());
     }
     Ok(record)
+}
+
+/// A place and nothing more; people copy the slash at its end with it.
+fn tidied(url: &str) -> Result<String, NetworkError> {
+    let bad = || NetworkError::Url(url.chars().take(URL_LENGTH).filter(|c| !c.is_control()).collect());
+    let tidy = url.trim_end_matches('/');
+    let host = tidy.strip_prefix("https://").or_else(|| tidy.strip_prefix("http://")).ok_or_else(bad)?;
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    if host.is_empty() || tidy.len() > URL_LENGTH || !host.bytes().all(is_host) {
+        return Err(bad());
+    }
+    Ok(tidy.to_owned())
 }
 
 fn other(folder: &Path, known: &NetworkRecord, wanted: String) -> NetworkError {

@@ -63,6 +63,26 @@ fn a_key_that_can_be_none_is_refused() {
 }
 
 #[test]
+fn a_url_that_is_more_or_less_than_a_place_is_refused_at_the_start() {
+    for bad in [
+        "",
+        "hub",
+        "ftp://hub",
+        "http://",
+        "https:///",
+        "http://a@hub",
+        "http://hub/x",
+        "http://hub?x",
+        "http://h\u{1b}",
+    ] {
+        assert!(matches!(decided(None, by(bad, None)), Err(NetworkError::Url(_))), "{bad:?}");
+    }
+    for good in ["https://hs.example.org", "https://hs.example.org/", "http://[2001:db8::1]:8080"] {
+        assert_eq!(decided(None, by(good, None)).unwrap().urls, [good.trim_end_matches('/')]);
+    }
+}
+
+#[test]
 fn a_key_that_was_for_one_url_is_not_sent_to_another() {
     let known = decided(None, by("https://h", Some("k"))).unwrap();
     assert_eq!(decided(Some(known.clone()), by("https://h", None)).unwrap().join_key, known.join_key);
