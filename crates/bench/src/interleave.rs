@@ -132,7 +132,7 @@ mod tests {
             if turns == 2 { bail!("no answer") } else { Ok(Sample::from([("x", 1.0)])) }
         });
         let works = Contender::new("works", || Ok(Sample::from([("x", 2.0)])));
-        let taken = interleave(&Progress::new(), &mut report, "test", 4, vec![fails, works]).unwrap();
+        let taken = interleave(&Progress::silent(), &mut report, "test", 4, vec![fails, works]).unwrap();
         let series = taken.series("x");
         assert_eq!(series.len(), 1);
         assert_eq!((series[0].who.as_str(), series[0].values.len()), ("works", 4));
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn where_everybody_fails_nothing_was_measured() {
         let fails = Contender::new("fails", || bail!("no answer"));
-        assert!(interleave(&Progress::new(), &mut report(), "test", 2, vec![fails]).is_err());
+        assert!(interleave(&Progress::silent(), &mut report(), "test", 2, vec![fails]).is_err());
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
             })
         };
         let both = vec![turn("a"), turn("b")];
-        let taken = interleave(&Progress::new(), &mut report(), "test", 3, both).unwrap();
+        let taken = interleave(&Progress::silent(), &mut report(), "test", 3, both).unwrap();
         assert_eq!(*order.borrow(), "abbaab");
         assert_eq!(taken.series("x").len(), 2);
         assert!(taken.series("y").is_empty());
