@@ -44,7 +44,7 @@ if [ "$(id -u)" = 0 ]; then
 fi
 
 # shellcheck disable=SC2086  # words
-"$allod" up --state "$dir/s" --json $flags >"$dir/up.json" 2>"$dir/up.log" &
+"$allod" up --mesh loopback --state "$dir/s" --json $flags >"$dir/up.json" 2>"$dir/up.log" &
 up=$!
 for _ in $(seq 600); do
   grep -q '"event":"ready"' "$dir/up.json" && break

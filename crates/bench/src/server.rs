@@ -33,7 +33,8 @@ impl Server {
         let folder = bench.folder(name)?;
         let (log, program) = (folder.join("log"), bench.allod.program.clone());
         let mut up = command(&program);
-        up.args(["up", "--json", "--first-uid", &first_uid().to_string(), "--state"]).arg(folder.join("s"));
+        up.args(["up", "--json", "--mesh", "loopback", "--first-uid", &first_uid().to_string(), "--state"])
+            .arg(folder.join("s"));
         up.env("HOME", &folder);
         let mut up = Running::start("allod up", up, &log)?;
         let begun = Instant::now();

@@ -1,8 +1,8 @@
 //! The command line: global flags, and one variant a command. Each command's own flags stand in its file.
 
 use crate::commands::{
-    app, audit, can, completions, deploy, doctor, init, keys, login, logout, logs, ops, releases, restart,
-    rollback, scale, secrets, servers, start, status, stop,
+    app, audit, can, completions, connect, deploy, doctor, forward, init, join, keys, leave, login, logout,
+    logs, mesh, ops, releases, restart, rollback, scale, secrets, serve, servers, socks, start, status, stop,
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
@@ -96,6 +96,9 @@ pub enum Verb {
     Audit(audit::Audit),
     /// Long operations: list, attach, cancel
     Ops(ops::Ops),
+    /// The mesh and what leads there.
+    #[command(flatten)]
+    OnMesh(MeshVerb),
     /// Look for what is wrong, here and on the servers; each finding has a fix
     Doctor(doctor::Doctor),
     /// Print the completion script of a shell
@@ -107,4 +110,23 @@ pub enum Verb {
     #[cfg(unix)]
     #[command(hide = true)]
     ExampleApp(crate::example::ExampleApp),
+}
+
+/// The commands about the mesh.
+#[derive(Debug, Subcommand)]
+pub enum MeshVerb {
+    /// Bring this machine onto a mesh, for the commands below and everything else
+    Join(join::Join),
+    /// Leave the mesh
+    Leave(leave::Leave),
+    /// How this machine is on the mesh, who else is there, and how each is reached
+    Mesh(mesh::Mesh),
+    /// Standard input and output as a connection over the mesh: for ssh's ProxyCommand
+    Connect(connect::Connect),
+    /// Ports of this machine that lead to machines on the mesh
+    Forward(forward::Forward),
+    /// A SOCKS5 proxy on this machine that leads to the mesh
+    Socks(socks::Socks),
+    /// A port of this machine for others on the mesh
+    Serve(serve::Serve),
 }

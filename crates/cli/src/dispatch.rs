@@ -1,10 +1,11 @@
 //! From the command line to the command, and from its outcome to the exit code.
 
 use crate::{
-    arguments::{Arguments, Verb},
+    arguments::{Arguments, MeshVerb, Verb},
     commands::{
-        app, audit, can, completions, deploy, doctor, init, keys, login, logout, logs, ops, releases,
-        restart, rollback, scale, secrets, servers, start, status, stop,
+        app, audit, can, completions, connect, deploy, doctor, forward, init, join, keys, leave, login,
+        logout, logs, mesh, ops, releases, restart, rollback, scale, secrets, serve, servers, socks, start,
+        status, stop,
     },
     failure::Failure,
     output::{Output, Surroundings},
@@ -90,12 +91,26 @@ pub async fn dispatch(session: &Session, command: Verb) -> Result<(), Failure> {
         Verb::Logout(logout) => logout::run(session, &logout),
         Verb::Audit(audit) => audit::run(session, audit).await,
         Verb::Ops(ops) => ops::run(session, ops).await,
+        Verb::OnMesh(verb) => dispatch_mesh(session, verb).await,
         Verb::Doctor(doctor) => doctor::run(session, doctor).await,
         Verb::Completions(completions) => completions::run(session, &completions),
         #[cfg(target_os = "linux")]
         Verb::Up(up) => crate::up::run(session, up).await,
         #[cfg(unix)]
         Verb::ExampleApp(flags) => crate::example::run(flags).await,
+    }
+}
+
+/// Runs one of the commands about the mesh.
+async fn dispatch_mesh(session: &Session, command: MeshVerb) -> Result<(), Failure> {
+    match command {
+        MeshVerb::Join(join) => join::run(session, join).await,
+        MeshVerb::Leave(leave) => leave::run(session, leave).await,
+        MeshVerb::Mesh(mesh) => mesh::run(session, mesh).await,
+        MeshVerb::Connect(connect) => connect::run(session, connect).await,
+        MeshVerb::Forward(forward) => forward::run(session, forward).await,
+        MeshVerb::Socks(socks) => socks::run(session, socks).await,
+        MeshVerb::Serve(serve) => serve::run(session, serve).await,
     }
 }
 

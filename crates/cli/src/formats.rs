@@ -4,6 +4,7 @@ use crate::{
     inventory::{Inventory, InventoryError},
     keys::Logins,
     known::KnownServers,
+    mesh::MeshPlace,
 };
 use allod_proto::{Fingerprint, Timestamp};
 use std::path::{Path, PathBuf};
@@ -79,4 +80,9 @@ fn a_login_is_read_as_it_was_written_and_a_newer_one_is_named_with_the_version_i
     let (held, broken) = logins.load(now).unwrap();
     assert!(held.len() == 1 && broken.is_empty(), "{broken:?}");
     held[0].signer().unwrap();
+}
+
+#[test]
+fn a_place_on_the_mesh_is_read_as_it_was_written_and_a_newer_one_is_refused() {
+    allod_store::fixtures::check::<MeshPlace>(&fixture("")).unwrap();
 }

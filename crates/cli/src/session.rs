@@ -6,18 +6,20 @@ use crate::{
     inventory::{Inventory, Server},
     keys::{Candidates, Login, Logins, Wanted},
     known::{FileMemory, KnownServers},
+    mesh::OwnMesh,
     output::Output,
     settings::Settings,
 };
+use allod_mesh::ResolveError;
 use allod_proto::{FaultCode, Fingerprint, Timestamp};
-use allod_rpc::client::{Client, ClientError, Memory, Peer};
+use allod_rpc::client::{Client, ClientError, Dialer, Memory, Peer, Tcp};
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 /// How long a name may take to be looked up.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -35,6 +37,7 @@ pub struct Session {
     /// Which logins the person was told of.
     told: Arc<Mutex<BTreeSet<Fingerprint>>>,
     interrupts: OnceLock<watch::Receiver<bool>>,
+    mesh: OnceCell<Option<OwnMesh>>,
 }
 
 impl Session {
@@ -50,6 +53,7 @@ impl Session {
             passphrases,
             told: Arc::default(),
             interrupts: OnceLock::new(),
+            mesh: OnceCell::new(),
         }
     }
 
@@ -126,7 +130,7 @@ impl Session {
     /// [`Failure`] when there is no connection, or what is remembered of the server can't be read.
     pub async fn connect(&self, server: &Server) -> Result<Client, Failure> {
         let on = |failure: Failure| failure.on(&server.name);
-        let address = resolve(&server.address).await.map_err(on)?;
+        let address = self.resolve(&server.address).await.map_err(on)?;
         self.connect_to(server, address).await.map_err(on)
     }
 
@@ -154,7 +158,7 @@ impl Session {
         address: SocketAddr,
         memory: Box<dyn Memory>,
     ) -> Result<Client, Failure> {
-        crate::mesh::check_peer(&self.settings, address).await?;
+        self.check_peer(address).await?;
         let peer = Peer {
             name: server.name.clone(),
             address,
@@ -163,7 +167,65 @@ impl Session {
         };
         let candidates = self.candidates(server)?;
         self.explain(server, address, &candidates);
-        Ok(Client::connect_with_keys(peer, Box::new(candidates), memory).await?)
+        let dialer = self.dialer(address).await?;
+        Ok(Client::connect_over(dialer, peer, Box::new(candidates), memory).await?)
+    }
+
+    /// The mesh of this machine, if there is one that can be asked. Looked for once.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is a place on one, and it can't be used.
+    pub async fn mesh(&self) -> Result<Option<&OwnMesh>, Failure> {
+        Ok(self.mesh.get_or_try_init(|| OwnMesh::of(&self.settings)).await?.as_ref())
+    }
+
+    /// Refuses an address that the mesh doesn't know.
+    ///
+    /// # Errors
+    /// [`Failure`] when the mesh can be asked and knows nobody there, or it doesn't answer.
+    pub async fn check_peer(&self, address: SocketAddr) -> Result<(), Failure> {
+        match self.mesh().await? {
+            Some(mesh) => mesh.check_peer(address).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What connects to this address: the machine's own network, or the node that owns its place on the mesh.
+    ///
+    /// # Errors
+    /// As [`Session::mesh`].
+    pub async fn dialer(&self, address: SocketAddr) -> Result<Arc<dyn Dialer>, Failure> {
+        let over_mesh = self.mesh().await?.and_then(|mesh| mesh.dialer(address));
+        Ok(over_mesh.unwrap_or_else(|| Arc::new(Tcp)))
+    }
+
+    /// Looks up `host:port` once; what is checked and what is connected to is then the same address. A name on the person's own
+    /// mesh comes first.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no such host.
+    pub async fn resolve(&self, address: &str) -> Result<SocketAddr, Failure> {
+        if let Ok(address) = address.parse() {
+            return Ok(address);
+        }
+        match self.resolve_on_mesh(address).await? {
+            Some(found) => Ok(found),
+            None => look_up(address).await,
+        }
+    }
+
+    /// The same on the mesh alone; `None` where nobody there has the name.
+    async fn resolve_on_mesh(&self, address: &str) -> Result<Option<SocketAddr>, Failure> {
+        let Some(node) = self.mesh().await?.and_then(OwnMesh::node) else { return Ok(None) };
+        let Some((name, port)) = address.rsplit_once(':') else { return Ok(None) };
+        let Ok(port) = port.parse() else { return Ok(None) };
+        match node.resolve(name).await {
+            Ok(peer) => Ok(peer.addresses.first().map(|found| SocketAddr::new(*found, port))),
+            Err(ResolveError::Nobody(_)) => Ok(None),
+            Err(error @ (ResolveError::Several { .. } | ResolveError::Mesh(_))) => {
+                Err(unreachable(address, error.to_string()))
+            }
+        }
     }
 
     /// With `-v`, says where it goes and with which keys.
@@ -334,19 +396,16 @@ impl Session {
     }
 }
 
-/// Looks up `host:port` once; what is checked and what is connected to is then the same address.
-///
-/// # Errors
-/// [`Failure`] when there is no such host.
-pub async fn resolve(address: &str) -> Result<SocketAddr, Failure> {
-    if let Ok(address) = address.parse() {
-        return Ok(address);
-    }
-    let unreachable = |why: String| ClientError::Unreachable { what: address.to_owned(), why };
+/// By the system's resolver.
+async fn look_up(address: &str) -> Result<SocketAddr, Failure> {
     let found = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host(address))
         .await
-        .map_err(|_| unreachable(format!("its name was not found within {} s", LOOK_UP.as_secs())))?
-        .map_err(|error| unreachable(format!("its name was not found: {error}")))?
+        .map_err(|_| unreachable(address, format!("its name was not found within {} s", LOOK_UP.as_secs())))?
+        .map_err(|error| unreachable(address, format!("its name was not found: {error}")))?
         .next();
-    Ok(found.ok_or_else(|| unreachable("its name has no address".to_owned()))?)
+    found.ok_or_else(|| unreachable(address, "its name has no address".to_owned()))
+}
+
+fn unreachable(what: &str, why: String) -> Failure {
+    ClientError::Unreachable { what: what.to_owned(), why }.into()
 }

@@ -25,8 +25,10 @@ pub struct Settings {
     pub ci: bool,
     /// How this machine is on the mesh: `ALLOD_MESH`, otherwise `auto`.
     pub mesh: MeshKind,
-    /// Tailscaled's socket, if it isn't at its usual place: `ALLOD_MESH_SOCKET`.
+    /// The socket of tailscaled or of the node, if it isn't at its usual place: `ALLOD_MESH_SOCKET`.
     pub mesh_socket: Option<PathBuf>,
+    /// The ssh to use, if it isn't the one on the path: `ALLOD_SSH`.
+    pub ssh: Option<PathBuf>,
 }
 
 /// The folders can't be told.
@@ -88,6 +90,7 @@ impl Settings {
             ci: set("CI").is_some_and(|ci| ci != "false" && ci != "0"),
             mesh: mesh.unwrap_or(MeshKind::Auto),
             mesh_socket: path("ALLOD_MESH_SOCKET"),
+            ssh: path("ALLOD_SSH"),
         })
     }
 }

@@ -1,5 +1,5 @@
 //! `allod up`: all programs of a server, and a hub, as separate processes on this machine, kept running until Ctrl-C. The
-//! same programs with the same checks as anywhere else; only the mesh is loopback.
+//! same programs with the same checks as anywhere else, on a mesh of their own whose coordinator is in the hub.
 
 mod announce;
 mod demo;
@@ -11,6 +11,7 @@ mod launcher;
 mod leftovers;
 mod local_server;
 mod logs;
+mod network;
 mod owner;
 mod places;
 mod ports;
@@ -29,6 +30,7 @@ use announce::{Announcement, Teller};
 use clap::Args;
 use interrupts::Interrupts;
 use launcher::{Launcher, Secure};
+use network::{NetworkFlags, Reach};
 use owner::Owner;
 use places::Places;
 use ports::Ports;
@@ -46,7 +48,9 @@ pub struct Up {
     /// The port for visitors; 0 takes the one of the last time, or a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     http_port: u16,
-    /// The port of the management API
+    #[command(flatten)]
+    network: NetworkFlags,
+    /// The port of the management API on the mesh
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     management_port: u16,
     /// The port for visitors who come with TLS
@@ -55,7 +59,7 @@ pub struct Up {
     /// The folder of certificates, NAME.pem and NAME.key; read again when SIGHUP replaces the proxy
     #[arg(long, value_name = "DIR", requires = "https_port")]
     certificates: Option<PathBuf>,
-    /// The port of the hub
+    /// The port of the hub on the mesh
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     hub_port: u16,
     /// As root: the first of the user ids for programs and apps; without it, a block of them that nobody uses
@@ -93,7 +97,8 @@ pub async fn run(session: &Session, up: Up) -> Result<(), Failure> {
     let Settled { places, owner, launcher, _uids } = settle(session, &up).await?;
     let teller = Teller::new(Arc::clone(&session.output));
     let events = teller.clone();
-    let mut supervisor = Supervisor::new(launcher, move |event| events.tell(&event));
+    let programs = launcher.network.programs();
+    let mut supervisor = Supervisor::new(launcher, programs, move |event| events.tell(&event));
     let control = places.proxy_control();
     supervisor.replace_proxy_at(
         wishes,
@@ -124,12 +129,22 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
     let binary = std::env::current_exe().map_err(|error| cannot("its own binary", &error))?;
     let uids = uid_block::take(&places, up.first_uid).map_err(|error| cannot("user ids", &error))?;
     let staff = users::settle(&places, &binary, uids.first).map_err(|error| cannot("its folders", &error))?;
-    let asked = Ports { http: up.http_port, management: up.management_port, hub: up.hub_port };
-    let (ports, http) = ports::settle(&places.state().join("up.json"), asked)
+    let asked = Ports {
+        http: up.http_port,
+        management: up.management_port,
+        hub: up.hub_port,
+        coordinator: up.network.coordinator_port(),
+        mesh_address: None,
+    };
+    let coordinator = up.network.coordinator();
+    // On a mesh of its own these two are not this machine's to take.
+    let bound = if coordinator.is_some() { Ports { management: 0, hub: 0, ..asked } } else { asked };
+    let (ports, http) = ports::settle(&places.state().join("up.json"), bound, coordinator)
         .await
         .map_err(|error| cannot("its ports", &error))?;
+    let network = up.network.network(&places, asked, ports);
     let secure = secure(up).await?;
-    let mut launcher = Launcher::new(&places, owner.line.clone(), staff, ports, http, secure);
+    let mut launcher = Launcher::new(&places, owner.line.clone(), staff, (ports, network), http, secure);
     launcher.recovery_uid = up.recovery_uid;
     Ok(Settled { places, owner, launcher, _uids: uids })
 }
@@ -152,27 +167,30 @@ async fn live(
     interrupts: &Interrupts,
 ) -> Result<(), Failure> {
     let (paths, ports) = (supervisor.launcher().paths.clone(), supervisor.launcher().ports);
-    let ready = unless_interrupted(interrupts, ready::wait(&paths, ports));
+    let binary = supervisor.launcher().staff.binary.clone();
+    let client = local_server::Client { binary, home: places.client(), key: owner.key.clone() };
+    let reach = join(supervisor, interrupts, &client).await?;
+    let ready = unless_interrupted(interrupts, ready::wait(&paths, &reach));
     let identity = match supervisor.run_until(ready).await {
         None => return Err(Failure::interrupted("stopped before it was ready")),
         Some(Ok(identity)) => identity,
         Some(Err(late)) => return Err(not_ready(&late, supervisor)),
     };
-    let binary = supervisor.launcher().staff.binary.clone();
-    let client = local_server::Client { binary, home: places.client(), key: owner.key.clone() };
-    let adding = local_server::add(&client, &identity, ports.management);
+    let adding = local_server::add(&client, &identity, reach.management);
     match supervisor.run_until(unless_interrupted(interrupts, adding)).await {
         None => return Err(Failure::interrupted("stopped before it was ready")),
         Some(added) => added?,
     }
-    let announcement = Announcement::of(places, owner, supervisor, identity.clone());
+    let announcement = Announcement::of(places, owner, supervisor, identity.clone(), &reach);
     session.output.item(&announcement, |style| announcement.text(style))?;
     if up.demo {
         let stage = demo::Stage {
             session,
             client: &client,
             places,
-            ports,
+            http: ports.http,
+            reach: &reach,
+            programs: supervisor.launcher().network.programs().len(),
             identity: &identity,
             pids: supervisor.pids(),
         };
@@ -186,6 +204,21 @@ async fn live(
     }
     supervisor.run_until(interrupts.at_least(1)).await;
     Ok(())
+}
+
+/// Brings this machine onto the mesh.
+async fn join(
+    supervisor: &mut Supervisor<Launcher>,
+    interrupts: &Interrupts,
+    client: &local_server::Client,
+) -> Result<Reach, Failure> {
+    let Launcher { network, paths, staff, ports, .. } = supervisor.launcher();
+    let (network, paths, users, ports) = (network.clone(), paths.clone(), staff.users.clone(), *ports);
+    let joining = network.join(&paths, &users, ports, client);
+    match supervisor.run_until(unless_interrupted(interrupts, joining)).await {
+        None => Err(Failure::interrupted("stopped before it was on the mesh")),
+        Some(joined) => joined,
+    }
 }
 
 /// What `work` gives, unless somebody wishes for the end first.

@@ -2,6 +2,7 @@
 //! this very request; a record that went back is an error, never a note.
 
 mod connection;
+mod dial;
 mod error;
 mod exchange;
 mod keys;
@@ -11,10 +12,11 @@ mod random;
 mod stream;
 mod trust;
 
+pub use dial::{Dialer, Dialing, Tcp, Transport};
 pub use error::ClientError;
 pub use keys::{Keys, OneKey};
 pub use memory::{Forgetful, Memory, Notice};
-pub use probe::{hello, server_info};
+pub use probe::{hello, hello_over, server_info};
 pub use stream::Stream;
 pub use trust::verify_head;
 
@@ -58,6 +60,7 @@ pub struct Client {
     proven: bool,
     tried: Vec<Fingerprint>,
     memory: Box<dyn Memory>,
+    dialer: Arc<dyn Dialer>,
     connection: Option<Connection>,
     epoch: Option<Epoch>,
     /// Whether the server has claimed the pinned identity by `hello`.
@@ -98,7 +101,20 @@ impl Client {
         keys: Box<dyn Keys>,
         memory: Box<dyn Memory>,
     ) -> Result<Self, ClientError> {
-        let connection = Connection::open(&peer.name, peer.address).await?;
+        Self::connect_over(Arc::new(Tcp), peer, keys, memory).await
+    }
+
+    /// The same over connections that `dialer` opens.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] when there is none within 5 seconds.
+    pub async fn connect_over(
+        dialer: Arc<dyn Dialer>,
+        peer: Peer,
+        keys: Box<dyn Keys>,
+        memory: Box<dyn Memory>,
+    ) -> Result<Self, ClientError> {
+        let connection = Connection::open(&*dialer, &peer.name, peer.address).await?;
         Ok(Self {
             peer,
             keys,
@@ -106,6 +122,7 @@ impl Client {
             proven: false,
             tried: Vec::new(),
             memory,
+            dialer,
             connection: Some(connection),
             epoch: None,
             greeted: false,

@@ -22,6 +22,7 @@ mod delegation;
 mod deploy;
 mod door;
 mod doors;
+mod embedded;
 mod executor;
 mod failures;
 mod floods;

@@ -34,6 +34,7 @@ pub(crate) struct World {
     up: Child,
     uid: u32,
     filter: &'static str,
+    mesh: &'static str,
     events: Events,
     pub(crate) ready: Value,
     pub(crate) state: PathBuf,
@@ -69,16 +70,26 @@ impl World {
         Self::up_in(fresh_folder(), fresh_uid(), filter).await
     }
 
+    /// A server on a mesh of its own, as a person gets it without flags.
+    pub(crate) async fn up_on_a_mesh() -> Self {
+        Self::start_in(fresh_folder(), fresh_uid(), "info", "embedded").await
+    }
+
     /// The same in a folder that may have been used before.
     pub(crate) async fn up_in(folder: tempfile::TempDir, uid: u32, filter: &'static str) -> Self {
+        Self::start_in(folder, uid, filter, "loopback").await
+    }
+
+    async fn start_in(folder: tempfile::TempDir, uid: u32, filter: &'static str, mesh: &'static str) -> Self {
         let state = folder.path().join("s");
-        let (up, events) = start(&state, uid, filter);
+        let (up, events) = start(&state, uid, filter, mesh);
         let ready = ready(&up, &events, &state).await;
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         Self {
             up,
             uid,
             filter,
+            mesh,
             events,
             state,
             management: text("management").parse().unwrap(),
@@ -99,7 +110,7 @@ impl World {
 
     /// Begins again in the same folder after [`Self::kill_up`].
     pub(crate) async fn up_again(&mut self) {
-        (self.up, self.events) = start(&self.state, self.uid, self.filter);
+        (self.up, self.events) = start(&self.state, self.uid, self.filter, self.mesh);
         let ready = ready(&self.up, &self.events, &self.state).await;
         for name in ["management", "http", "identity", "home"] {
             assert_eq!(ready[name], self.ready[name], "{name} is not what it was");
@@ -109,7 +120,7 @@ impl World {
 
     /// Begins again after [`Self::stop`], without waiting until it is ready: it is not going to be.
     pub(crate) fn up_without_waiting(&mut self) {
-        (self.up, self.events) = start(&self.state, self.uid, self.filter);
+        (self.up, self.events) = start(&self.state, self.uid, self.filter, self.mesh);
     }
 
     /// What runs and was started from this server's own copy of the binary, by whichever life of it.
@@ -252,7 +263,7 @@ impl World {
         assert_eq!(self.stop(), Some(0), "{}", self.logs());
         meanwhile(&self.state);
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        Self::up_in(folder, self.uid, self.filter).await
+        Self::start_in(folder, self.uid, self.filter, self.mesh).await
     }
 }
 
@@ -272,7 +283,7 @@ impl Drop for World {
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
             // A life that was killed on purpose has left its own to nobody.
-            for word in ["executor", "agent", "proxy", "hub", "shim", "example-app"] {
+            for word in ["executor", "agent", "proxy", "hub", "node", "shim", "example-app"] {
                 kill_left(&self.own_processes(word).into_iter().collect());
             }
         } else {
@@ -311,11 +322,14 @@ async fn ready(up: &Child, events: &Events, state: &Path) -> Value {
     }
 }
 
-fn start(state: &Path, uid: u32, filter: &str) -> (Child, Events) {
+fn start(state: &Path, uid: u32, filter: &str, mesh: &str) -> (Child, Events) {
     let home = state.with_extension("home");
     std::fs::create_dir_all(&home).unwrap();
     let mut command = Command::new(BINARY);
-    command.args(["up", "--json", "--first-uid", &uid.to_string(), "--state"]).arg(state).env_clear();
+    command
+        .args(["up", "--json", "--mesh", mesh, "--first-uid", &uid.to_string(), "--state"])
+        .arg(state)
+        .env_clear();
     command.env("HOME", &home).env("PATH", "/usr/local/bin:/usr/bin:/bin").env("ALLOD_LOG", filter);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut up = command.spawn().unwrap();
@@ -331,7 +345,7 @@ fn start(state: &Path, uid: u32, filter: &str) -> (Child, Events) {
 
 fn logs(state: &Path) -> String {
     let mut text = String::new();
-    for program in ["executor", "agent", "proxy", "hub"] {
+    for program in ["executor", "agent", "proxy", "hub", "node", "client-node"] {
         let log =
             std::fs::read_to_string(state.join(format!("logs-programs/{program}.log"))).unwrap_or_default();
         let from = log.len().saturating_sub(4000);

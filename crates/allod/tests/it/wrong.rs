@@ -137,7 +137,8 @@ async fn a_port_in_use_is_named_before_anything_starts() {
     let cli = Cli { home: folder.path().to_owned() };
     let state = folder.path().join("s").to_string_lossy().into_owned();
     for flag in ["--http-port", "--management-port", "--hub-port"] {
-        let mut up = cli.command(&["--json", "up", "--state", &state, flag, &port.to_string()]);
+        let mut up =
+            cli.command(&["--json", "up", "--mesh", "loopback", "--state", &state, flag, &port.to_string()]);
         let output = tokio::time::timeout(PATIENCE, up.output()).await.expect("it goes on without its port");
         let refused = ended(output.unwrap());
         assert_ne!(refused.code, 0, "{BINARY} up {flag}");

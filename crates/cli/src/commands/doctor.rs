@@ -5,7 +5,6 @@ mod server;
 
 use crate::{
     failure::Failure,
-    mesh::OwnMesh,
     render::{Style, safe},
     session::Session,
 };
@@ -35,9 +34,8 @@ struct Place {
 /// # Errors
 /// [`Failure`] when something needs doing.
 pub async fn run(session: &Session, _doctor: Doctor) -> Result<(), Failure> {
-    let own = OwnMesh::of(&session.settings).await;
     let mut here = laptop::look(session);
-    here.extend(own.iter().flat_map(|own| laptop::mesh(own, session.now())));
+    here.extend(laptop::mesh(session).await);
     let mut places = vec![Place { place: "here".to_owned(), findings: here }];
     let servers = match session.servers() {
         Ok(servers) => servers,
@@ -46,7 +44,7 @@ pub async fn run(session: &Session, _doctor: Doctor) -> Result<(), Failure> {
         Err(_) => Vec::new(),
     };
     let looks = servers.iter().map(|server| async {
-        Place { place: server.name.clone(), findings: server::look(session, server, own.as_ref()).await }
+        Place { place: server.name.clone(), findings: server::look(session, server).await }
     });
     places.extend(join_all(looks).await);
     for place in &mut places {

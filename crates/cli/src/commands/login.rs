@@ -8,10 +8,10 @@ use crate::{
     keys::Login as Kept,
     known::FileMemory,
     render::{Style, Table, table::Tone, time::local},
-    session::{Session, resolve},
+    session::Session,
 };
 use allod_proto::{FaultCode, Fingerprint, Role, Timestamp, limits, messages::keys::KeysCan};
-use allod_rpc::client::{Client, Peer};
+use allod_rpc::client::{Client, OneKey, Peer};
 use allod_signing::{KeySigner, Signer, Terms};
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
@@ -141,9 +141,10 @@ async fn ask(session: &Session, servers: &[Server], kept: &Kept) -> Vec<Asked<Ro
 }
 
 async fn one(session: &Session, server: &Server, kept: &Kept) -> Result<Role, Failure> {
+    let address = session.resolve(&server.address).await?;
     let peer = Peer {
         name: server.name.clone(),
-        address: resolve(&server.address).await?,
+        address,
         identity: server.identity.clone(),
         record_key: server.record_key.clone(),
     };
@@ -153,7 +154,9 @@ async fn one(session: &Session, server: &Server, kept: &Kept) -> Result<Role, Fa
         &server.identity,
         Arc::clone(&session.output),
     )?;
-    let mut client = Client::connect(peer, Arc::new(kept.signer()?), Box::new(memory)).await?;
+    let keys = Box::new(OneKey::new(Arc::new(kept.signer()?)));
+    let dialer = session.dialer(address).await?;
+    let mut client = Client::connect_over(dialer, peer, keys, Box::new(memory)).await?;
     Ok(client.call(KeysCan::default()).await?.role)
 }
 

@@ -4,6 +4,7 @@ mod add;
 mod list;
 mod probe;
 mod prune;
+mod recovery;
 mod remove;
 mod rotate;
 mod status;

@@ -2,6 +2,7 @@
 
 use super::{
     launcher::Launcher,
+    network::{Network, Reach},
     owner::Owner,
     places::Places,
     program::Program,
@@ -26,12 +27,14 @@ pub(super) struct Announcement {
     server: String,
     /// Its identity.
     identity: Fingerprint,
-    /// `127.0.0.1:PORT` of the management API.
+    /// `ADDRESS:PORT` of the management API.
     management: String,
     /// Where visitors go.
     http: String,
     /// The hub's status page.
     hub: String,
+    /// The coordinator of the mesh, where it is one of its own.
+    coordinator: Option<String>,
     /// The state folder.
     state: PathBuf,
     /// Where the programs' sockets are: what `allod recover --run` wants.
@@ -59,6 +62,7 @@ impl Announcement {
         owner: &Owner,
         supervisor: &Supervisor<Launcher>,
         identity: Fingerprint,
+        reach: &Reach,
     ) -> Self {
         let launcher = supervisor.launcher();
         let why_one_user = match &launcher.staff.users {
@@ -70,9 +74,13 @@ impl Announcement {
             event: "ready",
             server: launcher.name.clone(),
             identity,
-            management: format!("127.0.0.1:{}", launcher.ports.management),
+            management: reach.management.to_string(),
             http: format!("http://127.0.0.1:{}/", launcher.ports.http),
-            hub: format!("http://127.0.0.1:{}/", launcher.ports.hub),
+            hub: format!("http://{}/", reach.hub),
+            coordinator: match &launcher.network {
+                Network::Loopback => None,
+                Network::Own(own) => Some(format!("http://{}", own.coordinator)),
+            },
             state: places.state().to_owned(),
             run: places.run().to_owned(),
             temporary: places.is_temporary(),
@@ -95,16 +103,22 @@ impl Announcement {
             Some(why) => format!("one for all programs and apps ({why})"),
         };
         let kept = if self.temporary { " (removed at the end)" } else { "" };
+        let mesh = match &self.coordinator {
+            None => "this machine's loopback interface".to_owned(),
+            Some(url) => format!("one of its own; its coordinator is {url}"),
+        };
         let rows = [
             ("server", format!("{}, {}", self.server, self.identity)),
             ("visitors", self.http.clone()),
+            ("mesh", mesh),
             ("hub", self.hub.clone()),
             ("manage", format!("{} (signed)", self.management)),
             ("state", format!("{}{kept}", self.state.display())),
             ("key", self.key.display().to_string()),
             ("users", users),
         ];
-        let mut text = format!("{} executor, agent, proxy and hub run\n", style.good("✓"));
+        let nodes = if self.coordinator.is_some() { ", and two nodes" } else { "" };
+        let mut text = format!("{} executor, agent, proxy and hub run{nodes}\n", style.good("✓"));
         for (name, value) in rows {
             text.push_str(&format!("  {} {}\n", style.dim(&format!("{name:<9}")), safe(&value)));
         }

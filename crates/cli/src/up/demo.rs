@@ -5,7 +5,7 @@ mod load;
 mod raw;
 mod steps;
 
-use super::{local_server::Client, places::Places, ports::Ports, supervisor::Pids};
+use super::{local_server::Client, network::Reach, places::Places, supervisor::Pids};
 use crate::{failure::Failure, render::text::safe, session::Session};
 use allod_proto::{FaultCode, Fingerprint};
 use serde_json::{Map, Value, json};
@@ -16,7 +16,11 @@ pub(super) struct Stage<'a> {
     pub(super) session: &'a Session,
     pub(super) client: &'a Client,
     pub(super) places: &'a Places,
-    pub(super) ports: Ports,
+    /// The port for visitors.
+    pub(super) http: u16,
+    pub(super) reach: &'a Reach,
+    /// How many programs there are to run.
+    pub(super) programs: usize,
     pub(super) identity: &'a Fingerprint,
     pub(super) pids: Pids,
 }
@@ -90,11 +94,9 @@ impl Stage<'_> {
 /// # Errors
 /// [`Failure`] of the first step that does not prove what it is to prove.
 pub(super) async fn run(stage: &Stage<'_>) -> Result<(), Failure> {
-    let add = format!(
-        "allod servers add local --address 127.0.0.1:{} --identity {}",
-        stage.ports.management, stage.identity
-    );
-    stage.step("four separate programs run", "allod up", steps::programs(stage)).await?;
+    let add =
+        format!("allod servers add local --address {} --identity {}", stage.reach.management, stage.identity);
+    stage.step("separate programs run, on a mesh of their own", "allod up", steps::programs(stage)).await?;
     stage
         .step("the server is known by its identity, read past the network", &add, steps::pinned(stage))
         .await?;

@@ -1,15 +1,21 @@
 //! How each program is started: its arguments, its user, its one inherited socket, where its lines go.
 
 use super::{
-    executor_link::ExecutorLink, logs::ProgramLog, places::Places, ports::Ports, program::Program,
-    supervisor::Launch, users::Staff,
+    executor_link::ExecutorLink,
+    logs::ProgramLog,
+    network::{Network, OwnNetwork},
+    places::{NodePlace, Places},
+    ports::Ports,
+    program::Program,
+    supervisor::Launch,
+    users::Staff,
 };
 use allod_proxy::hand_over;
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     path::PathBuf,
     process::{Command, Stdio},
@@ -25,6 +31,7 @@ pub(super) struct Launcher {
     pub(super) paths: Paths,
     pub(super) staff: Staff,
     pub(super) ports: Ports,
+    pub(super) network: Network,
     /// The server's own name.
     pub(super) name: String,
     http: TcpListener,
@@ -58,7 +65,7 @@ impl Launcher {
         places: &Places,
         first_owner: PathBuf,
         staff: Staff,
-        ports: Ports,
+        (ports, network): (Ports, Network),
         http: TcpListener,
         secure: Option<Secure>,
     ) -> Self {
@@ -71,7 +78,7 @@ impl Launcher {
         };
         let logs = Program::ALL.map(|program| (program, ProgramLog::at(places.log(program))));
         let (name, link, recovery_uid) = ("local".to_owned(), None, None);
-        Self { paths, staff, ports, name, http, secure, recovery_uid, link, logs: logs.into() }
+        Self { paths, staff, ports, network, name, http, secure, recovery_uid, link, logs: logs.into() }
     }
 
     /// The last lines a program printed.
@@ -81,7 +88,7 @@ impl Launcher {
 
     fn arguments(&self, program: Program) -> Vec<OsString> {
         let paths = &self.paths;
-        let mut words = Words(vec![program.word().into()]);
+        let mut words = Words(vec![program.argument().into()]);
         words.pair("--state", &paths.state);
         match program {
             Program::Executor => {
@@ -103,15 +110,24 @@ impl Launcher {
             Program::Agent => {
                 words.pair("--run", &paths.run);
                 words.pair("--name", &self.name);
-                words.pair("--listen", format!("127.0.0.1:{}", self.ports.management));
-                words.pair("--mesh", "loopback");
+                match &self.network {
+                    Network::Loopback => {
+                        words.on_loopback(self.ports.management);
+                        words.pair("--hub", format!("127.0.0.1:{}", self.ports.hub));
+                    }
+                    Network::Own(own) => {
+                        words.on_mesh(own, own.management);
+                        if let Some(address) = own.standing.get().address {
+                            words.pair("--hub", SocketAddr::new(address, own.hub).to_string());
+                        }
+                    }
+                }
                 words.word("--executor-stdin");
                 words.pair("--proxy-control", &paths.proxy_control);
                 words.pair("--routes", &paths.routes);
-                words.pair("--hub", format!("127.0.0.1:{}", self.ports.hub));
             }
             Program::Proxy => {
-                words = Words(vec![program.word().into()]);
+                words = Words(vec![program.argument().into()]);
                 words.pair("--routes", &paths.routes);
                 words.pair("--control", &paths.proxy_control);
                 words.word("--listen-stdin");
@@ -121,13 +137,47 @@ impl Launcher {
                     words.pair("--certificates", &secure.certificates);
                 }
             }
-            Program::Hub => {
-                words.pair("--listen", format!("127.0.0.1:{}", self.ports.hub));
-                words.pair("--mesh", "loopback");
+            Program::Hub => match &self.network {
+                Network::Loopback => words.on_loopback(self.ports.hub),
+                Network::Own(own) => {
+                    words.on_mesh(own, own.hub);
+                    words.pair("--coordinator", own.coordinator.to_string());
+                    words.pair("--stun", own.coordinator.to_string());
+                }
+            },
+            Program::Node | Program::ClientNode => {
+                words = Words(vec![program.argument().into()]);
+                if let Network::Own(own) = &self.network {
+                    self.node_arguments(&mut words, program, own);
+                }
             }
         }
         words.word(format!("--die-with-parent={}", std::process::id()));
         words.0
+    }
+
+    fn node_arguments(&self, words: &mut Words, program: Program, own: &OwnNetwork) {
+        let Some((_, place)) = own.nodes.iter().find(|(node, _)| *node == program) else { return };
+        let NodePlace { state, run } = place;
+        words.pair("--state", state);
+        words.pair("--run", run);
+        let users = &self.staff.users;
+        let clients = if program == Program::Node {
+            words.pair("--hostname", &self.name);
+            vec![users.of(Program::Agent), users.of(Program::Hub)]
+        } else {
+            words.pair("--hostname", format!("{}-operator", self.name));
+            Vec::new()
+        };
+        for uid in clients.into_iter().flatten() {
+            words.pair("--client", uid.to_string());
+        }
+        if own.coordinator.ip().is_loopback() {
+            words.pair("--only", own.coordinator.ip().to_string());
+        }
+        if place.token().exists() {
+            words.pair("--join", place.token());
+        }
     }
 
     /// The socket that a program inherits as standard input. It is the only thing it inherits.
@@ -147,7 +197,7 @@ impl Launcher {
                 let https = self.secure.as_ref().map(|secure| std::slice::from_ref(&secure.listener));
                 hand_over::pack(std::slice::from_ref(&self.http), https.unwrap_or_default())?
             }
-            Program::Hub => return Ok(Stdio::null()),
+            Program::Hub | Program::Node | Program::ClientNode => return Ok(Stdio::null()),
         };
         Ok(Stdio::from(socket))
     }
@@ -160,6 +210,18 @@ impl Words {
         self.0.push(word.into());
     }
 
+    fn on_loopback(&mut self, port: u16) {
+        self.pair("--listen", format!("127.0.0.1:{port}"));
+        self.pair("--mesh", "loopback");
+    }
+
+    fn on_mesh(&mut self, own: &OwnNetwork, port: u16) {
+        let [(_, server), _] = &own.nodes;
+        self.pair("--listen", port.to_string());
+        self.pair("--mesh", "embedded");
+        self.pair("--mesh-socket", server.socket());
+    }
+
     fn pair(&mut self, flag: &str, value: impl AsRef<OsStr>) {
         self.0.push(flag.into());
         self.0.push(value.as_ref().to_owned());
@@ -169,6 +231,10 @@ impl Words {
 impl Launch for Launcher {
     fn renew(&mut self) -> io::Result<()> {
         self.staff.renew()
+    }
+
+    fn may_start(&self, program: Program) -> bool {
+        self.network.may_start(program)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the supervisor starts programs")]

@@ -6,6 +6,7 @@ use allod_proto::{Fault, FaultCode, Fingerprint};
 use serde_json::Value;
 use std::{
     ffi::OsStr,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -76,15 +77,20 @@ impl Client {
         let mut command = self.command();
         command.current_dir(folder);
         command.args(["--json", "--yes"]).args(words);
-        let running = tokio::process::Command::from(command).kill_on_drop(true).output();
-        let output = tokio::time::timeout(PATIENCE, running)
-            .await
-            .map_err(|_| Failure::new(FaultCode::Timeout, "a client command did not end"))?
-            .map_err(|error| Failure::new(FaultCode::Internal, format!("a client command: {error}")))?;
-        Ok(Ran {
-            code: output.status.code().unwrap_or(255),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        })
+        ran(command).await
+    }
+
+    /// Runs `allod …`, one of the programs rather than a command of the client.
+    ///
+    /// # Errors
+    /// As [`Client::run`].
+    pub(super) async fn run_plain<W: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Ran, Failure> {
+        let mut command = self.command();
+        command.current_dir(&self.home).args(words);
+        ran(command).await
     }
 
     #[expect(
@@ -100,12 +106,24 @@ impl Client {
     }
 }
 
+async fn ran(command: Command) -> Result<Ran, Failure> {
+    let running = tokio::process::Command::from(command).kill_on_drop(true).output();
+    let output = tokio::time::timeout(PATIENCE, running)
+        .await
+        .map_err(|_| Failure::new(FaultCode::Timeout, "a client command did not end"))?
+        .map_err(|error| Failure::new(FaultCode::Internal, format!("a client command: {error}")))?;
+    Ok(Ran {
+        code: output.status.code().unwrap_or(255),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+    })
+}
+
 /// Pins the server, unless it is pinned as it is.
 ///
 /// # Errors
 /// [`Failure`] of `servers add`.
-pub(super) async fn add(client: &Client, identity: &Fingerprint, port: u16) -> Result<(), Failure> {
-    let address = format!("127.0.0.1:{port}");
+pub(super) async fn add(client: &Client, identity: &Fingerprint, at: SocketAddr) -> Result<(), Failure> {
+    let address = at.to_string();
     let inventory = Inventory::load(&client.home)?;
     if let Ok(known) = inventory.server(NAME) {
         if known.identity == *identity && known.address == address {

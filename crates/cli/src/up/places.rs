@@ -21,6 +21,37 @@ pub(super) struct Places {
     _lock: Lock,
 }
 
+/// The folders of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NodePlace {
+    /// What it gets as `--state`.
+    pub(super) state: PathBuf,
+    /// What it gets as `--run`.
+    pub(super) run: PathBuf,
+}
+
+impl NodePlace {
+    /// What is its own alone.
+    pub(super) fn folder(&self) -> PathBuf {
+        self.state.join("node")
+    }
+
+    /// The token it is to join with, while it has not joined yet.
+    pub(super) fn token(&self) -> PathBuf {
+        self.folder().join("token")
+    }
+
+    /// Its socket.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.run.join(allod_proto::node::SOCKET)
+    }
+
+    /// Whether it has joined a mesh, or is about to.
+    pub(super) fn has_joined(&self) -> bool {
+        self.folder().join("network.json").exists()
+    }
+}
+
 /// Why there is no place.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PlacesError {
@@ -84,6 +115,18 @@ impl Places {
     /// The proxy's control socket.
     pub(super) fn proxy_control(&self) -> PathBuf {
         self.run.join("proxy/control.sock")
+    }
+
+    /// Where one of the two nodes has its folders.
+    pub(super) fn node(&self, program: super::Program) -> NodePlace {
+        // Below a folder that is root's alone: who listens in it is believed for that.
+        let run = self.run.join("mesh");
+        match program {
+            super::Program::ClientNode => {
+                NodePlace { state: self.state.join("client-mesh"), run: run.join("client") }
+            }
+            _ => NodePlace { state: self.state.clone(), run: run.join("node") },
+        }
     }
 
     /// The log of a program.

@@ -3,34 +3,50 @@
 
 use allod_store::{Format, StoreError, load, save};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::Path,
     time::Duration,
 };
 use tokio::time::Instant;
 
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const BACKLOG: u32 = 4096;
 /// How long the programs of an earlier `up` may take to end.
 const ENDING: Duration = Duration::from_secs(5);
 const BETWEEN: Duration = Duration::from_millis(50);
+/// How often a free port is looked for that is free for UDP too.
+const FREE_FOR_BOTH: usize = 16;
 
-/// The ports, all on 127.0.0.1.
+/// The ports: of 127.0.0.1 but where something else is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Ports {
     /// The proxy, for visitors.
     pub(super) http: u16,
-    /// The agent, for operators.
+    /// The agent, for operators, where loopback is the mesh.
     pub(super) management: u16,
-    /// The hub.
+    /// The hub, where loopback is the mesh.
     pub(super) hub: u16,
+    /// The coordinator of the mesh, for its nodes: TCP, and UDP for STUN. It is at an address of its own.
+    pub(super) coordinator: u16,
+    /// The server's address on the mesh, once it has one; it keeps it for ever.
+    pub(super) mesh_address: Option<IpAddr>,
 }
 
 impl Format for Ports {
     const NAME: &'static str = "ports of allod up";
-    const FORMAT: u32 = 1;
+    const FORMAT: u32 = 2;
+
+    fn upgrade(mut value: Value, from: u32) -> Result<Value, String> {
+        let fields = value.as_object_mut().filter(|_| from == 1);
+        let fields = fields.ok_or_else(|| format!("format {from} has no upgrade"))?;
+        fields.insert("coordinator".to_owned(), 0.into());
+        fields.insert("mesh_address".to_owned(), Value::Null);
+        Ok(value)
+    }
 }
 
 /// Why there are no ports.
@@ -50,8 +66,12 @@ pub(super) enum PortsError {
 }
 
 /// Decides on the ports; 0 leaves the choice. The proxy's listener is bound at once and outlives every proxy; the others
-/// are bound by their programs.
-pub(super) async fn settle(file: &Path, asked: Ports) -> Result<(Ports, TcpListener), PortsError> {
+/// are bound by their programs. `coordinator` is the address of that, where there is one.
+pub(super) async fn settle(
+    file: &Path,
+    asked: Ports,
+    coordinator: Option<IpAddr>,
+) -> Result<(Ports, TcpListener), PortsError> {
     let before = load::<Ports>(file)?.unwrap_or_default();
     let listener = choose(asked.http, before.http).await?;
     let management = choose(asked.management, before.management).await?;
@@ -62,32 +82,62 @@ pub(super) async fn settle(file: &Path, asked: Ports) -> Result<(Ports, TcpListe
         http: port(&listener).map_err(failed)?,
         management: port(&management).map_err(failed)?,
         hub: port(&hub).map_err(failed)?,
+        coordinator: match coordinator {
+            Some(address) => choose_both(address, asked.coordinator, before.coordinator).await?,
+            None => before.coordinator,
+        },
+        mesh_address: before.mesh_address,
     };
     save(file, &ports, 0o600)?;
     Ok((ports, listener.into_std().map_err(failed)?))
 }
 
+/// Remembers the server's address on the mesh.
+pub(super) fn remember(file: &Path, ports: Ports) -> Result<(), StoreError> {
+    save(file, &ports, 0o600)
+}
+
+/// A port that is free for TCP and for UDP.
+async fn choose_both(address: IpAddr, asked: u16, before: u16) -> Result<u16, PortsError> {
+    let free = async |port: u16| {
+        let port = bind_again(address, port).await?.local_addr()?.port();
+        UdpSocket::bind((address, port)).map(|_| port)
+    };
+    if asked != 0 {
+        return free(asked).await.map_err(|source| PortsError::Taken { port: asked, source });
+    }
+    let mut last = free(before).await;
+    for _ in 0..FREE_FOR_BOTH {
+        if last.is_err() {
+            last = free(0).await;
+        }
+    }
+    last.map_err(|source| PortsError::Taken { port: 0, source })
+}
+
 /// A listener on this port; 0 takes a free one.
 pub(super) async fn listen(port: u16) -> Result<TcpListener, PortsError> {
     let taken = |source| PortsError::Taken { port, source };
-    bind_again(port).await.and_then(tokio::net::TcpListener::into_std).map_err(taken)
+    bind_again(LOCALHOST, port).await.and_then(tokio::net::TcpListener::into_std).map_err(taken)
 }
 
 async fn choose(asked: u16, before: u16) -> Result<tokio::net::TcpListener, PortsError> {
     if asked != 0 {
-        return bind_again(asked).await.map_err(|source| PortsError::Taken { port: asked, source });
+        return bind_again(LOCALHOST, asked)
+            .await
+            .map_err(|source| PortsError::Taken { port: asked, source });
     }
-    match bind_again(before).await {
+    match bind_again(LOCALHOST, before).await {
         Ok(listener) => Ok(listener),
-        Err(_) => bind(0).map_err(|source| PortsError::Taken { port: 0, source }),
+        Err(_) => bind(LOCALHOST, 0).map_err(|source| PortsError::Taken { port: 0, source }),
     }
 }
 
 /// The programs of an `up` that was killed take a moment to end, and hold its ports until then.
-async fn bind_again(port: u16) -> io::Result<tokio::net::TcpListener> {
+async fn bind_again(address: IpAddr, port: u16) -> io::Result<tokio::net::TcpListener> {
     let begun = Instant::now();
     loop {
-        match bind(port) {
+        match bind(address, port) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < ENDING => {
                 tokio::time::sleep(BETWEEN).await;
             }
@@ -96,10 +146,13 @@ async fn bind_again(port: u16) -> io::Result<tokio::net::TcpListener> {
     }
 }
 
-fn bind(port: u16) -> io::Result<tokio::net::TcpListener> {
-    let socket = tokio::net::TcpSocket::new_v4()?;
+fn bind(address: IpAddr, port: u16) -> io::Result<tokio::net::TcpListener> {
+    let socket = match address {
+        IpAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        IpAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
     socket.set_reuseaddr(true)?;
-    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    socket.bind(SocketAddr::new(address, port))?;
     socket.listen(BACKLOG)
 }
 
@@ -113,7 +166,7 @@ mod tests {
         let held = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = held.local_addr().unwrap().port();
         let asked = Ports { hub: port, ..Ports::default() };
-        let refused = settle(&home.path().join("up.json"), asked).await.unwrap_err();
+        let refused = settle(&home.path().join("up.json"), asked, None).await.unwrap_err();
         assert!(refused.to_string().starts_with(&format!("port {port} can't be had")), "{refused}");
     }
 
@@ -121,29 +174,44 @@ mod tests {
     async fn ports_are_those_of_the_last_time_where_they_are_still_free() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("up.json");
-        let (first, listener) = settle(&file, Ports::default()).await.unwrap();
+        let (first, listener) = settle(&file, Ports::default(), None).await.unwrap();
         let all = [first.http, first.management, first.hub];
         assert!(
             all.iter().all(|port| *port != 0) && all[0] != all[1] && all[1] != all[2] && all[0] != all[2]
         );
-        let (crowded, _) = settle(&file, Ports::default()).await.unwrap();
+        let (crowded, _) = settle(&file, Ports::default(), None).await.unwrap();
         assert_ne!(crowded.http, first.http, "the first listener is still there");
         assert_eq!((crowded.management, crowded.hub), (first.management, first.hub));
         drop(listener);
-        let (again, _) = settle(&file, Ports::default()).await.unwrap();
+        let (again, _) = settle(&file, Ports::default(), None).await.unwrap();
         assert_eq!(again, crowded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_coordinators_port_is_free_for_tcp_and_udp_and_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("up.json");
+        let held = UdpSocket::bind((LOCALHOST, 0)).unwrap();
+        let asked = Ports { coordinator: held.local_addr().unwrap().port(), ..Ports::default() };
+        assert!(settle(&file, asked, Some(LOCALHOST)).await.is_err(), "UDP is taken");
+        let (first, _) = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap();
+        assert_ne!(first.coordinator, 0);
+        let known = Ports { mesh_address: Some("100.64.0.1".parse().unwrap()), ..first };
+        remember(&file, known).unwrap();
+        let (again, _) = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap();
+        assert_eq!(again, known);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_port_that_an_earlier_life_is_about_to_give_back_is_waited_for() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("up.json");
-        let (first, listener) = settle(&file, Ports::default()).await.unwrap();
+        let (first, listener) = settle(&file, Ports::default(), None).await.unwrap();
         let ending = async {
             tokio::time::sleep(ENDING / 2).await;
             drop(listener);
         };
-        let (again, ()) = tokio::join!(settle(&file, Ports::default()), ending);
+        let (again, ()) = tokio::join!(settle(&file, Ports::default(), None), ending);
         assert_eq!(again.unwrap().0, first);
     }
 }

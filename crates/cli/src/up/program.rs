@@ -1,4 +1,4 @@
-//! The four programs that `allod up` keeps running: their names, their order, their patience.
+//! The programs that `allod up` keeps running: their names, their order, their patience.
 
 use std::time::Duration;
 
@@ -13,16 +13,33 @@ pub enum Program {
     Proxy,
     /// Answers operators.
     Agent,
+    /// Owns the server's place on the mesh.
+    Node,
+    /// Owns the place of the person who types here.
+    ClientNode,
 }
 
 impl Program {
     /// In the order of starting: who is needed comes before who needs it.
-    pub(super) const ALL: [Self; 4] = [Self::Executor, Self::Hub, Self::Proxy, Self::Agent];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Executor, Self::Hub, Self::Node, Self::ClientNode, Self::Proxy, Self::Agent];
 
-    /// In the order of stopping: first nothing new is asked for, then nobody visits, then the apps end.
-    pub(super) const LAST_TO_FIRST: [Self; 4] = [Self::Agent, Self::Proxy, Self::Executor, Self::Hub];
+    /// The same where loopback is all the mesh there is.
+    pub(super) const ON_LOOPBACK: [Self; 4] = [Self::Executor, Self::Hub, Self::Proxy, Self::Agent];
+
+    /// In the order of stopping: first nothing new is asked for, then nobody visits, then the apps end; the mesh goes last.
+    pub(super) const LAST_TO_FIRST: [Self; 6] =
+        [Self::Agent, Self::Proxy, Self::Executor, Self::ClientNode, Self::Node, Self::Hub];
 
     /// The word after `allod` that runs it.
+    pub(super) fn argument(self) -> &'static str {
+        match self {
+            Self::Node | Self::ClientNode => "node",
+            Self::Executor | Self::Hub | Self::Proxy | Self::Agent => self.word(),
+        }
+    }
+
+    /// Its name, here and in what is told to programs.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -30,6 +47,8 @@ impl Program {
             Self::Hub => "hub",
             Self::Proxy => "proxy",
             Self::Agent => "agent",
+            Self::Node => "node",
+            Self::ClientNode => "client-node",
         }
     }
 
@@ -38,7 +57,7 @@ impl Program {
         match self {
             // Its apps have graces of their own.
             Self::Executor => Duration::from_secs(30),
-            Self::Hub | Self::Proxy | Self::Agent => Duration::from_secs(5),
+            Self::Hub | Self::Proxy | Self::Agent | Self::Node | Self::ClientNode => Duration::from_secs(5),
         }
     }
 
@@ -46,7 +65,7 @@ impl Program {
     pub(super) fn with_what_ends_with_it(self) -> &'static str {
         match self {
             Self::Executor => "executor and its apps",
-            Self::Hub | Self::Proxy | Self::Agent => self.word(),
+            Self::Hub | Self::Proxy | Self::Agent | Self::Node | Self::ClientNode => self.word(),
         }
     }
 }

@@ -1,22 +1,17 @@
 //! Waiting until everything answers: the agent's `hello` with the identity that the executor wrote down, the proxy's
 //! control socket, the hub's health. What does not come in time is named.
 
-use super::{launcher::Paths, ports::Ports, program::Program};
+use super::{launcher::Paths, network::Reach, program::Program};
 use allod_proto::{
     Fingerprint,
     routes::{ProxyAnswer, ProxyAsk},
 };
 use allod_rpc::client;
 use allod_signing::PublicKey;
-use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpStream, UnixStream},
+    net::UnixStream,
     time::Instant,
 };
 
@@ -37,13 +32,13 @@ pub(super) struct NotReady {
 }
 
 /// Waits until all programs answer; gives the server's identity.
-pub(super) async fn wait(paths: &Paths, ports: Ports) -> Result<Fingerprint, Vec<NotReady>> {
+pub(super) async fn wait(paths: &Paths, reach: &Reach) -> Result<Fingerprint, Vec<NotReady>> {
     let deadline = Instant::now() + PATIENCE;
     let (identity, agent, proxy, hub) = tokio::join!(
         keep_trying(Program::Executor, deadline, || read_identity(&paths.state)),
-        keep_trying(Program::Agent, deadline, || ask_agent(&paths.state, ports.management)),
+        keep_trying(Program::Agent, deadline, || ask_agent(&paths.state, reach)),
         keep_trying(Program::Proxy, deadline, || ask_proxy(&paths.proxy_control)),
-        keep_trying(Program::Hub, deadline, || ask_hub(ports.hub)),
+        keep_trying(Program::Hub, deadline, || ask_hub(reach)),
     );
     let late: Vec<NotReady> = [agent.err(), proxy.err(), hub.err()].into_iter().flatten().collect();
     match identity {
@@ -80,15 +75,14 @@ async fn read_identity(state: &Path) -> Result<Fingerprint, String> {
     Ok(key.fingerprint().clone())
 }
 
-async fn ask_agent(state: &Path, port: u16) -> Result<(), String> {
-    let hello = client::hello(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .await
-        .map_err(|error| error.to_string())?;
+async fn ask_agent(state: &Path, reach: &Reach) -> Result<(), String> {
+    let at = reach.management;
+    let hello = client::hello_over(&*reach.dialer, at).await.map_err(|error| error.to_string())?;
     let expected = read_identity(state).await?;
     if hello.identity == expected {
         Ok(())
     } else {
-        Err(format!("another server answers on port {port}: {}", hello.identity))
+        Err(format!("another server answers at {at}: {}", hello.identity))
     }
 }
 
@@ -117,10 +111,11 @@ async fn ask_proxy(control: &Path) -> Result<u32, String> {
     }
 }
 
-async fn ask_hub(port: u16) -> Result<(), String> {
-    let said = |error: io::Error| format!("port {port}: {error}");
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.map_err(said)?;
-    let request = format!("GET /ready HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n");
+async fn ask_hub(reach: &Reach) -> Result<(), String> {
+    let at = reach.hub;
+    let said = |error: io::Error| format!("{at}: {error}");
+    let mut stream = reach.dialer.dial(at).await.map_err(said)?;
+    let request = format!("GET /ready HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(said)?;
     let mut answer = Vec::new();
     stream.take(16 * 1024).read_to_end(&mut answer).await.map_err(said)?;

@@ -20,6 +20,8 @@ use tokio::{process::Child, time::Instant};
 
 /// How long an agent whose executor died may take to end.
 const REPLACED: Duration = Duration::from_millis(1500);
+/// How often it is looked whether what a program needs is there.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long killed programs may take to be gone.
 const KILLED: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,9 @@ pub(super) trait Launch {
 
     /// From now on starts the binary as it is now.
     fn renew(&mut self) -> io::Result<()>;
+
+    /// Whether what it needs is there. Until it is, it is not started, and nobody is told.
+    fn may_start(&self, program: Program) -> bool;
 }
 
 /// What a person may want to know.
@@ -92,16 +97,16 @@ enum State {
 
 impl<L: Launch> Supervisor<L> {
     /// With nothing started yet.
-    pub(super) fn new(launch: L, tell: impl FnMut(Event) + 'static) -> Self {
-        let part = |program| Part {
-            program,
+    pub(super) fn new(launch: L, programs: &[Program], tell: impl FnMut(Event) + 'static) -> Self {
+        let part = |program: &Program| Part {
+            program: *program,
             state: State::Waiting { until: Instant::now() },
             restarts: Restarts::default(),
             ran_before: false,
         };
         Self {
             launch,
-            parts: Program::ALL.map(part).into(),
+            parts: programs.iter().map(part).collect(),
             pids: Pids::default(),
             tell: Box::new(tell),
             replacing: None,
@@ -143,12 +148,10 @@ impl<L: Launch> Supervisor<L> {
     fn start_what_is_due(&mut self) {
         let now = Instant::now();
         for index in 0..self.parts.len() {
-            let executor_runs =
-                self.parts.iter().any(|part| part.program == Program::Executor && part.pid().is_some());
+            let may_start = self.parts.get(index).is_some_and(|part| self.may_start(part.program));
             let Some(part) = self.parts.get_mut(index) else { return };
             let is_due = matches!(part.state, State::Waiting { until } if until <= now);
-            // An agent without an executor has nobody to talk to; it follows as soon as there is one.
-            if !is_due || (part.program == Program::Agent && !executor_runs) {
+            if !is_due || !may_start {
                 continue;
             }
             match self.launch.launch(part.program) {
@@ -169,6 +172,13 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
+    /// An agent without an executor has nobody to talk to; it follows as soon as there is one.
+    fn may_start(&self, program: Program) -> bool {
+        let executor_runs =
+            || self.parts.iter().any(|part| part.program == Program::Executor && part.pid().is_some());
+        self.launch.may_start(program) && (program != Program::Agent || executor_runs())
+    }
+
     fn kill_what_is_overdue(&mut self) {
         let now = Instant::now();
         for part in &mut self.parts {
@@ -180,10 +190,12 @@ impl<L: Launch> Supervisor<L> {
 
     fn next_moment(&self) -> Instant {
         let far = Instant::now() + Duration::from_secs(3600);
-        let executor_runs =
-            self.parts.iter().any(|part| part.program == Program::Executor && part.pid().is_some());
         let moments = self.parts.iter().filter_map(|part| match part.state {
-            State::Waiting { .. } if part.program == Program::Agent && !executor_runs => None,
+            // Nobody tells when it is there.
+            State::Waiting { .. } if !self.launch.may_start(part.program) => {
+                Some(Instant::now() + LOOK_AGAIN)
+            }
+            State::Waiting { .. } if !self.may_start(part.program) => None,
             State::Waiting { until } => Some(until),
             State::Running { replaced_by, .. } => replaced_by,
             State::Stopped => None,

@@ -83,6 +83,8 @@ impl Users {
             (Self::Own { first }, Program::Agent) => Some(*first),
             (Self::Own { first }, Program::Proxy) => Some(first.saturating_add(1)),
             (Self::Own { first }, Program::Hub) => Some(first.saturating_add(2)),
+            (Self::Own { first }, Program::Node) => Some(first.saturating_add(3)),
+            (Self::Own { first }, Program::ClientNode) => Some(first.saturating_add(4)),
         }
     }
 
@@ -128,13 +130,21 @@ fn copy_binary(state: &Path, binary: &Path) -> io::Result<PathBuf> {
 /// Each program's folder is its own; the agent and the proxy share two doors: the agent writes what the proxy reads, and
 /// may speak to the proxy's socket.
 fn make_folders(places: &Places, users: &Users) -> io::Result<()> {
-    use Program::{Agent, Executor, Hub, Proxy};
+    use Program::{Agent, ClientNode, Executor, Hub, Node, Proxy};
     let (routes, control) = (places.routes(), places.proxy_control());
+    let [node, client] = [Node, ClientNode].map(|program| places.node(program));
     let folders = [
         (places.state().join("agent"), 0o700, Agent, Agent),
         (routes.parent().unwrap_or(&routes).to_owned(), 0o755, Agent, Agent),
         (places.state().join("proxy"), 0o700, Proxy, Proxy),
         (places.state().join("hub"), 0o700, Hub, Hub),
+        (places.run().join("mesh"), 0o711, Executor, Executor),
+        // Who may use a node's socket is the node's to say.
+        (node.folder(), 0o700, Node, Node),
+        (node.run, 0o711, Node, Node),
+        (client.state.clone(), 0o755, Executor, Executor),
+        (client.folder(), 0o700, ClientNode, ClientNode),
+        (client.run, 0o711, ClientNode, ClientNode),
         // The agent binds its socket here, and can't take away what is not its own (sticky).
         (places.run().to_owned(), 0o1771, Executor, Agent),
         // The socket in it gets the folder's group, the agent's.
@@ -188,7 +198,7 @@ mod tests {
         let mut ids: Vec<_> = Program::ALL.map(|program| own.of(program)).into();
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), 4);
+        assert_eq!(ids.len(), Program::ALL.len());
         assert_eq!(own.of(Program::Executor), None, "root stays with the executor alone");
         assert!(ids.iter().flatten().all(|id| Some(*id) < own.apps()));
     }

@@ -38,6 +38,34 @@ async fn an_add_that_fails_says_its_step_and_saves_nothing() {
 }
 
 #[tokio::test]
+async fn what_ssh_says_at_the_recovery_door_must_be_what_answers_on_the_mesh() {
+    let person = Person::new(1);
+    let server = Server::start("web1", 50, 1).await;
+    let (address, identity) = (server.address.to_string(), server.identity.to_string());
+    let other = format!("SHA256:{}", "a".repeat(43));
+    let line = ["servers", "add", &address, "--recovery", "rescue@127.0.0.1:2222", "--json"];
+    let asked = format!("printf '%s\\n' \"$@\" >'{}'", person.path("asked").display());
+    for (script, exit, step) in [
+        ("echo Permission denied >&2; exit 255".to_owned(), 7, "read the identity over SSH"),
+        ("echo welcome".to_owned(), 7, "read the identity over SSH"),
+        (format!("echo 'identity   {other}'"), 10, "compare the identity"),
+    ] {
+        person.has_ssh(&script);
+        let ended = person.run(&line).await;
+        assert_eq!(ended.exit, exit, "{script}: {ended:?}");
+        assert_eq!(ended.json()["step"], step, "{ended:?}");
+        assert_eq!(person.inventory(), None, "{script}");
+    }
+    // What is wrong in the flag's word never reaches ssh.
+    person.has_ssh(&format!("{asked}; echo 'identity   {identity}'"));
+    let added = person.run(&line).await;
+    assert_eq!(added.exit, 0, "{added:?}");
+    let words = std::fs::read_to_string(person.path("asked")).unwrap();
+    assert!(words.ends_with("-p\n2222\n-l\nrescue\n--\n127.0.0.1\nidentity\n"), "{words}");
+    assert!(words.contains("BatchMode=yes"), "{words}");
+}
+
+#[tokio::test]
 async fn a_server_under_a_taken_name_leaves_the_inventory_as_it_was() {
     let person = Person::new(1);
     let (first, second) = (Server::start("web1", 50, 1).await, Server::start("web1", 60, 1).await);

@@ -1,12 +1,12 @@
 //! One HTTP/1.1 connection with its deadlines. What went wrong is told apart only by whether sending again may help.
 
-use super::ClientError;
+use super::{ClientError, Dialer};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Incoming, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
 use std::{net::SocketAddr, time::Duration};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 /// How long a connection may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -21,15 +21,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn open(name: &str, address: SocketAddr) -> Result<Self, ClientError> {
+    pub(super) async fn open(
+        dialer: &dyn Dialer,
+        name: &str,
+        address: SocketAddr,
+    ) -> Result<Self, ClientError> {
         let unreachable = |why: String| ClientError::Unreachable { what: format!("{name} ({address})"), why };
-        let connecting = TcpStream::connect(address);
-        let stream = match timeout(CONNECT, connecting).await {
+        let stream = match timeout(CONNECT, dialer.dial(address)).await {
             Ok(connected) => connected.map_err(|error| unreachable(plain(&error)))?,
             Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT.as_secs()))),
         };
-        // Without it, a small request may wait for the acknowledgement of the one before.
-        stream.set_nodelay(true).map_err(|error| unreachable(plain(&error)))?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(error.to_string()))?;

@@ -378,7 +378,7 @@ impl Client {
     async fn take_connection(&mut self) -> Result<Connection, ClientError> {
         match self.connection.take() {
             Some(connection) if connection.is_usable() => Ok(connection),
-            _ => Connection::open(&self.peer.name, self.peer.address).await,
+            _ => Connection::open(&*self.dialer, &self.peer.name, self.peer.address).await,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The two commands that answer unsigned. What they say is a claim, to be compared with what is pinned.
 
-use super::{ClientError, connection::Connection, exchange::Body, random};
+use super::{ClientError, Dialer, Tcp, connection::Connection, exchange::Body, random};
 use allod_proto::{
     Request,
     command::Call,
@@ -18,7 +18,16 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`ClientError`] when it does not answer, or not as an agent does.
 pub async fn hello(address: SocketAddr) -> Result<HelloReply, ClientError> {
-    let reply = probe(&mut Connection::open("the server", address).await?, address, Hello {}).await?;
+    hello_over(&Tcp, address).await
+}
+
+/// The same over a connection that `dialer` opens.
+///
+/// # Errors
+/// As [`hello`].
+pub async fn hello_over(dialer: &dyn Dialer, address: SocketAddr) -> Result<HelloReply, ClientError> {
+    let mut connection = Connection::open(dialer, "the server", address).await?;
+    let reply = probe(&mut connection, address, Hello {}).await?;
     speak("the server", &reply)?;
     Ok(reply)
 }
@@ -27,8 +36,8 @@ pub async fn hello(address: SocketAddr) -> Result<HelloReply, ClientError> {
 ///
 /// # Errors
 /// [`ClientError`] when it does not answer, or not as an agent does.
-pub async fn server_info(address: SocketAddr) -> Result<ServerInfoReply, ClientError> {
-    probe(&mut Connection::open("the server", address).await?, address, ServerInfo {}).await
+pub async fn server_info(dialer: &dyn Dialer, address: SocketAddr) -> Result<ServerInfoReply, ClientError> {
+    probe(&mut Connection::open(dialer, "the server", address).await?, address, ServerInfo {}).await
 }
 
 /// Whether there is a version that both speak.

@@ -3,13 +3,9 @@
 use super::{bad, failed, good, warning};
 use crate::{
     keys::{Agent, FileKey, KeysError, default_files},
-    mesh::OwnMesh,
     session::Session,
 };
-use allod_proto::{
-    Timestamp,
-    messages::server::{Finding, FindingLevel},
-};
+use allod_proto::messages::server::{Finding, FindingLevel};
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _};
 
 /// Looks at this machine.
@@ -22,8 +18,13 @@ pub(super) fn look(session: &Session) -> Vec<Finding> {
 
 /// What is wrong with this machine's place on the mesh. Of a mesh that is only here, and that nobody said is ours, it is
 /// no more than a warning.
-pub(super) fn mesh(own: &OwnMesh, now: Timestamp) -> Vec<Finding> {
-    let mut findings = allod_mesh::findings(&own.status(), now);
+pub(super) async fn mesh(session: &Session) -> Vec<Finding> {
+    let own = match session.mesh().await {
+        Ok(Some(own)) => own,
+        Ok(None) => return Vec::new(),
+        Err(failure) => return vec![failed("mesh", &failure)],
+    };
+    let mut findings = allod_mesh::findings(&own.status(), session.now());
     for finding in
         findings.iter_mut().filter(|finding| !own.is_chosen() && finding.level == FindingLevel::Bad)
     {

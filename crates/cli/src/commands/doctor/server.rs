@@ -5,9 +5,8 @@ use crate::{
     commands::{fleet::DEADLINE, servers::bytes},
     failure::Failure,
     inventory::Server,
-    mesh::{NOBODY, OwnMesh},
     render::time::span,
-    session::{Session, resolve},
+    session::Session,
 };
 use allod_proto::{
     FaultCode,
@@ -22,7 +21,7 @@ use tokio::time::timeout;
 const CLOCK_NOTE: Duration = Duration::from_secs(5);
 
 /// Looks at one server.
-pub(super) async fn look(session: &Session, server: &Server, own: Option<&OwnMesh>) -> Vec<Finding> {
+pub(super) async fn look(session: &Session, server: &Server) -> Vec<Finding> {
     let mut findings = Vec::new();
     let looking = signed(session, server, &mut findings);
     match timeout(DEADLINE, looking).await {
@@ -34,23 +33,22 @@ pub(super) async fn look(session: &Session, server: &Server, own: Option<&OwnMes
         }
     }
     // Only where it is not reached: it may be on another mesh than the one that is asked.
-    if let Some(own) = own
-        && !findings.iter().any(|finding| finding.about == "reachable")
-    {
-        findings.extend(nobody(server, own).await);
+    if !findings.iter().any(|finding| finding.about == "reachable") {
+        findings.extend(nobody(session, server).await);
     }
     findings
 }
 
-async fn nobody(server: &Server, own: &OwnMesh) -> Option<Finding> {
-    let address = resolve(&server.address).await.ok()?;
+async fn nobody(session: &Session, server: &Server) -> Option<Finding> {
+    let own = session.mesh().await.ok()??;
+    let address = session.resolve(&server.address).await.ok()?;
     let message = format!("{} is nobody's on the mesh, as far as this machine knows", address.ip());
-    own.is_nobodys(address).await.then(|| bad("mesh", message, NOBODY))
+    own.is_nobodys(address).await.then(|| bad("mesh", message, own.about_nobody()))
 }
 
 async fn signed(session: &Session, server: &Server, findings: &mut Vec<Finding>) -> Result<(), Failure> {
-    let address = resolve(&server.address).await?;
-    let hello = client::hello(address).await?;
+    let address = session.resolve(&server.address).await?;
+    let hello = client::hello_over(&*session.dialer(address).await?, address).await?;
     findings.push(good("reachable", format!("{address} answers, version {}", hello.version)));
     if hello.identity != server.identity {
         let message = format!("its identity is {}, pinned is {}", hello.identity, server.identity);

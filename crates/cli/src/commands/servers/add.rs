@@ -1,16 +1,18 @@
-//! `allod servers add`: resolve, check the address, look for it on the mesh, ask who is there, have a person compare the identity, make a signed
-//! call, pin, and only then save. What fails saves nothing.
+//! `allod servers add`: resolve, check the address, look for it on the mesh, ask who is there, compare the identity with what the
+//! server says over SSH, make a signed call, pin, and only then save. What fails saves nothing.
 
-use super::probe::{Claims, check_address, claims, signed_status, step};
+use super::{
+    probe::{Claims, check_address, claims, signed_status, step},
+    recovery::{self, Door},
+};
 use crate::{
     failure::Failure,
     inventory::{Inventory, InventoryError, Server, is_name, with_port},
-    mesh::check_peer,
-    session::{Session, resolve},
+    session::Session,
 };
 use allod_proto::{FaultCode, Fingerprint};
 use clap::Args;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// `allod servers add`.
 #[derive(Debug, Args)]
@@ -23,9 +25,15 @@ pub(super) struct Add {
     /// Its address on the mesh, with the port if it isn't 9844
     #[arg(long, value_name = "HOST[:PORT]")]
     address: Option<String>,
-    /// Its identity, as the server itself shows it; without this flag a person compares
+    /// Its identity, as the server itself shows it; without this flag it is read over SSH at the recovery door
     #[arg(long, value_name = "SHA256:…")]
     identity: Option<Fingerprint>,
+    /// Where the recovery door is, if it isn't allod-recovery@HOST
+    #[arg(long, value_name = "[USER@]HOST[:PORT]", conflicts_with = "without_recovery")]
+    recovery: Option<Door>,
+    /// Compare the identity by eye, and don't look whether the recovery door opens
+    #[arg(long)]
+    without_recovery: bool,
     /// What it is called here; otherwise what it calls itself
     #[arg(long)]
     name: Option<String>,
@@ -37,13 +45,17 @@ pub(super) struct Add {
 /// Runs it.
 pub(super) async fn run(session: &Session, add: Add) -> Result<(), Failure> {
     let written = with_port(add.address.as_deref().unwrap_or(&add.host));
-    let address = step("look up the address", resolve(&written).await)?;
+    let address = step("look up the address", session.resolve(&written).await)?;
     step("check the address", check_address(address, add.outside_mesh))?;
-    let known = if add.outside_mesh { Ok(()) } else { check_peer(&session.settings, address).await };
+    let known = if add.outside_mesh { Ok(()) } else { session.check_peer(address).await };
     step("look for it on the mesh", known)?;
-    let claims = step("ask who is there", claims(address).await)?;
+    let claims = step("ask who is there", claims(session, address).await)?;
     let name = step("choose a name", choose_name(session, &add, &claims))?;
-    step("compare the identity", compare(session, &add, &claims, &name))?;
+    if let Some(door) = door(&add, address) {
+        let said = step("read the identity over SSH", recovery::identity(session, &door).await)?;
+        step("compare the identity", expect(&said, &claims.identity, &format!("over SSH {door} says")))?;
+    }
+    step("compare the identity", compare(session, &add, &claims, &name, address))?;
     let mut server = Server {
         name,
         address: written,
@@ -97,14 +109,36 @@ fn choose_name(session: &Session, add: &Add, claims: &Claims) -> Result<String, 
     }
 }
 
-fn compare(session: &Session, add: &Add, claims: &Claims, name: &str) -> Result<(), Failure> {
+/// Where the identity is read over SSH: where somebody says so, else wherever nothing else vouches for it.
+fn door(add: &Add, address: SocketAddr) -> Option<Door> {
+    let is_wanted = add.identity.is_none() && !add.without_recovery && !address.ip().is_loopback();
+    let usual = || {
+        Door::usual(crate::keys::host_of(&with_port(add.address.as_deref().unwrap_or(&add.host))), address)
+    };
+    add.recovery.clone().or_else(|| is_wanted.then(usual))
+}
+
+fn expect(said: &Fingerprint, claimed: &Fingerprint, who: &str) -> Result<(), Failure> {
+    if said == claimed {
+        return Ok(());
+    }
+    Err(Failure::new(
+        FaultCode::Untrusted,
+        format!("the server's identity is {claimed} on the mesh; {who} {said}"),
+    )
+    .hint("someone else may answer at that address; nothing was sent that could harm you"))
+}
+
+fn compare(
+    session: &Session,
+    add: &Add,
+    claims: &Claims,
+    name: &str,
+    address: SocketAddr,
+) -> Result<(), Failure> {
     match &add.identity {
-        Some(expected) if *expected == claims.identity => Ok(()),
-        Some(expected) => Err(Failure::new(
-            FaultCode::Untrusted,
-            format!("the server's identity is {}, expected {expected}", claims.identity),
-        )
-        .hint("someone else may answer at that address; nothing was sent that could harm you")),
+        Some(expected) => expect(expected, &claims.identity, "expected was"),
+        None if door(add, address).is_some() => Ok(()),
         None => {
             session.output.note(&format!("{name} claims the identity {}", claims.identity));
             session

@@ -1,7 +1,7 @@
 //! What `add` and `trust` have in common: looking at a server that is not trusted yet, and the signed call that makes
 //! its claims true.
 
-use crate::{failure::Failure, inventory::Server};
+use crate::{failure::Failure, inventory::Server, session::Session};
 use allod_proto::{
     FaultCode, Fingerprint, messages::server::ServerStatus, messages::server::ServerStatusReply,
 };
@@ -38,9 +38,10 @@ pub(super) fn check_address(address: SocketAddr, anywhere: bool) -> Result<(), F
 }
 
 /// Asks both unsigned probes; they must tell of the same server.
-pub(super) async fn claims(address: SocketAddr) -> Result<Claims, Failure> {
-    let hello = client::hello(address).await?;
-    let about = client::server_info(address).await?;
+pub(super) async fn claims(session: &Session, address: SocketAddr) -> Result<Claims, Failure> {
+    let dialer = session.dialer(address).await?;
+    let hello = client::hello_over(&*dialer, address).await?;
+    let about = client::server_info(&*dialer, address).await?;
     if about.identity != hello.identity {
         let message =
             format!("two identities answer at {address}: {} and {}", hello.identity, about.identity);

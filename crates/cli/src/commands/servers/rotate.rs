@@ -1,13 +1,9 @@
 //! `allod servers rotate`: another identity key for a server, named by the old one. Everybody who pinned the old one
 //! follows at their next command; requests that were signed for it are refused from then on.
 
-use crate::{
-    failure::Failure,
-    known::repin,
-    session::{Session, resolve},
-};
+use crate::{failure::Failure, known::repin, session::Session};
 use allod_proto::{FaultCode, Fingerprint, messages::server::ServerRotateIdentity};
-use allod_rpc::client::{self, ClientError};
+use allod_rpc::client::{self, ClientError, Dialer};
 use allod_signing::follow;
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
@@ -35,14 +31,14 @@ pub(super) async fn run(session: &Session, rotate: &Rotate) -> Result<(), Failur
         "Give {} another identity? Logins end; whoever pinned the old one follows, or compares once more.",
         server.name
     ))?;
-    let address = resolve(&server.address).await?;
+    let address = session.resolve(&server.address).await?;
     let mut client = session.connect_to(&server, address).await?;
     let reply = client.call(ServerRotateIdentity { from: server.identity.clone() }).await?;
     let (old, new) = (&server.identity, &reply.succession.new);
     follow(std::slice::from_ref(&reply.succession), old, new)
         .map_err(|why| ClientError::BadReply(format!("the old identity does not name the new one: {why}")))?;
     repin(&session.known(), &session.settings.config, old, new)?;
-    is_back(address, new).await?;
+    is_back(&*session.dialer(address).await?, address, new).await?;
     let document = json!({"server": server.name, "was": old, "identity": new, "at": reply.succession.at});
     session.output.document(&document, |style| {
         format!("{} {} is {new} now; it was {old}\n", style.good("✓"), server.name)
@@ -50,10 +46,10 @@ pub(super) async fn run(session: &Session, rotate: &Rotate) -> Result<(), Failur
 }
 
 /// Waits until the server answers as what it is now.
-async fn is_back(address: SocketAddr, new: &Fingerprint) -> Result<(), Failure> {
+async fn is_back(dialer: &dyn Dialer, address: SocketAddr, new: &Fingerprint) -> Result<(), Failure> {
     let begin = Instant::now();
     loop {
-        if client::hello(address).await.is_ok_and(|hello| hello.identity == *new) {
+        if client::hello_over(dialer, address).await.is_ok_and(|hello| hello.identity == *new) {
             return Ok(());
         }
         if begin.elapsed() > BACK {

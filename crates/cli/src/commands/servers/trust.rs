@@ -5,7 +5,7 @@ use super::probe::{claims, signed_status, step};
 use crate::{
     failure::Failure,
     inventory::{Inventory, Server},
-    session::{Session, resolve},
+    session::Session,
 };
 use allod_proto::{FaultCode, Fingerprint};
 use allod_rpc::client::Forgetful;
@@ -27,8 +27,8 @@ pub(super) struct Trust {
 /// Runs it.
 pub(super) async fn run(session: &Session, trust: Trust) -> Result<(), Failure> {
     let pinned = session.server(&trust.name)?;
-    let address = step("look up the address", resolve(&pinned.address).await)?;
-    let claims = step("ask who is there", claims(address).await)?;
+    let address = step("look up the address", session.resolve(&pinned.address).await)?;
+    let claims = step("ask who is there", claims(session, address).await)?;
     step("compare the identity", compare(session, &trust, &pinned, &claims.identity))?;
     let mut server =
         Server { identity: claims.identity, record_key: None, recipient: None, ..pinned.clone() };

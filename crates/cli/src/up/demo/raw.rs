@@ -1,14 +1,13 @@
 //! One HTTP request over one connection, without any of the client's care: what a visitor or an attacker sends.
 
+use crate::up::network::Reach;
+use allod_rpc::client::{Dialer, Tcp};
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -41,29 +40,31 @@ impl Answer {
 
 /// GET from 127.0.0.1.
 pub(super) async fn get(port: u16, path: &str) -> io::Result<Answer> {
-    send(port, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    send(&Tcp, here, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await
 }
 
-/// POST of JSON with further headers.
+/// POST of JSON with further headers, to a server on the mesh.
 pub(super) async fn post(
-    port: u16,
+    reach: &Reach,
     path: &str,
     headers: &[(&str, String)],
     body: &str,
 ) -> io::Result<Answer> {
     let mut head = format!(
-        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n",
+        "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n",
+        reach.management,
         body.len()
     );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    send(port, &format!("{head}\r\n{body}")).await
+    send(&*reach.dialer, reach.management, &format!("{head}\r\n{body}")).await
 }
 
-async fn send(port: u16, request: &str) -> io::Result<Answer> {
+async fn send(dialer: &dyn Dialer, to: SocketAddr, request: &str) -> io::Result<Answer> {
     let exchange = async {
-        let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
+        let mut stream = dialer.dial(to).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut bytes = Vec::new();
         stream.take(LARGEST).read_to_end(&mut bytes).await?;

@@ -19,7 +19,7 @@ use allod_signing::{KeySigner, RequestFields, Route, sign_request};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 use tokio::time::Instant;
 
 const BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ pub(super) async fn programs(stage: &Stage<'_>) -> Result<Found, Failure> {
     let pids = stage.pids.borrow().clone();
     let words: Vec<String> =
         pids.iter().map(|(program, pid)| format!("{program} is process {pid}")).collect();
-    if pids.len() != Program::ALL.len() || pids.values().collect::<BTreeSet<_>>().len() != pids.len() {
+    if pids.len() != stage.programs || pids.values().collect::<BTreeSet<_>>().len() != pids.len() {
         return Err(broken(format!("not all of them run: {}", words.join(", "))));
     }
     let fields: serde_json::Map<_, _> =
@@ -44,7 +44,7 @@ pub(super) async fn pinned(stage: &Stage<'_>) -> Result<Found, Failure> {
 
 pub(super) async fn unsigned(stage: &Stage<'_>) -> Result<Found, Failure> {
     let body = status_request()?;
-    let answer = raw::post(stage.ports.management, RPC_PATH, &[], &body).await;
+    let answer = raw::post(stage.reach, RPC_PATH, &[], &body).await;
     let answer = answer.map_err(|error| broken(format!("no answer: {error}")))?;
     let code = fault_code(&answer.body);
     if answer.status != 401 || code != Some(FaultCode::Refused) {
@@ -54,10 +54,9 @@ pub(super) async fn unsigned(stage: &Stage<'_>) -> Result<Found, Failure> {
 }
 
 pub(super) async fn replayed(stage: &Stage<'_>) -> Result<Found, Failure> {
-    let port = stage.ports.management;
     let (headers, body) = signed_status(stage).await?;
     let send = async || {
-        let answer = raw::post(port, RPC_PATH, &headers, &body).await;
+        let answer = raw::post(stage.reach, RPC_PATH, &headers, &body).await;
         answer.map_err(|error| broken(format!("no answer: {error}")))
     };
     let (first, second) = (send().await?, send().await?);
@@ -73,7 +72,7 @@ pub(super) async fn replayed(stage: &Stage<'_>) -> Result<Found, Failure> {
 
 /// A signed `server.status`, made here byte by byte: nothing of the client's care is in the way.
 async fn signed_status(stage: &Stage<'_>) -> Result<(Vec<(&'static str, String)>, String), Failure> {
-    let hello = client::hello(SocketAddr::from(([127, 0, 0, 1], stage.ports.management))).await?;
+    let hello = client::hello_over(&*stage.reach.dialer, stage.reach.management).await?;
     let text = std::fs::read_to_string(&stage.client.key).map_err(|error| broken(error.to_string()))?;
     let key = KeySigner::from_openssh(&text, None).map_err(|error| broken(error.to_string()))?;
     let body = status_request()?;
@@ -114,8 +113,7 @@ async fn deploy(stage: &Stage<'_>, version: &str, options: &ExampleOptions) -> R
 }
 
 async fn served_version(stage: &Stage<'_>) -> Result<String, Failure> {
-    let answer =
-        raw::get(stage.ports.http, "/").await.map_err(|error| broken(format!("no answer: {error}")))?;
+    let answer = raw::get(stage.http, "/").await.map_err(|error| broken(format!("no answer: {error}")))?;
     match (answer.status, answer.header("x-version")) {
         (200, Some(version)) => Ok(version.to_owned()),
         (status, _) => Err(broken(format!("visitors get status {status}"))),
@@ -142,12 +140,12 @@ fn without_failures(visits: &Visits) -> Result<(), Failure> {
 pub(super) async fn first_deploy(stage: &Stage<'_>) -> Result<Found, Failure> {
     expect_success(&deploy(stage, "v1", &ExampleOptions::default()).await?, "deploy")?;
     expect_version(stage, "v1").await?;
-    let url = format!("http://127.0.0.1:{}/", stage.ports.http);
+    let url = format!("http://127.0.0.1:{}/", stage.http);
     Ok(Found::new(format!("{url} answers with v1")).with("url", url))
 }
 
 pub(super) async fn redeploy(stage: &Stage<'_>) -> Result<Found, Failure> {
-    let load = Load::begin(stage.ports.http);
+    let load = Load::begin(stage.http);
     let deployed = deploy(stage, "v2", &ExampleOptions::default()).await;
     let visits = load.end().await;
     expect_success(&deployed?, "deploy")?;
@@ -186,7 +184,7 @@ pub(super) async fn scale(stage: &Stage<'_>) -> Result<Found, Failure> {
     let mut instances = BTreeSet::new();
     for _ in 0..50 {
         let answer =
-            raw::get(stage.ports.http, "/").await.map_err(|error| broken(format!("no answer: {error}")))?;
+            raw::get(stage.http, "/").await.map_err(|error| broken(format!("no answer: {error}")))?;
         instances.extend(answer.header("x-instance").map(str::to_owned));
     }
     if instances.len() != 2 {
@@ -200,7 +198,7 @@ pub(super) async fn kill_agent(stage: &Stage<'_>) -> Result<Found, Failure> {
     let pid = stage.pids.borrow().get(&Program::Agent).copied();
     let agent = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
     let agent = agent.ok_or_else(|| broken("there is no agent to kill"))?;
-    let load = Load::begin(stage.ports.http);
+    let load = Load::begin(stage.http);
     let killed = Instant::now();
     kill_process(agent, Signal::KILL).map_err(|error| broken(format!("it can't be killed: {error}")))?;
     let back = wait_for_another_agent(stage, pid).await;
@@ -221,10 +219,12 @@ pub(super) async fn kill_agent(stage: &Stage<'_>) -> Result<Found, Failure> {
 
 async fn wait_for_another_agent(stage: &Stage<'_>, before: Option<u32>) -> Result<(), Failure> {
     let deadline = Instant::now() + BACK_WITHIN;
-    let address = SocketAddr::from(([127, 0, 0, 1], stage.ports.management));
     loop {
         let pid = stage.pids.borrow().get(&Program::Agent).copied();
-        if pid.is_some() && pid != before && client::hello(address).await.is_ok() {
+        if pid.is_some()
+            && pid != before
+            && client::hello_over(&*stage.reach.dialer, stage.reach.management).await.is_ok()
+        {
             return Ok(());
         }
         if Instant::now() > deadline {

@@ -6,11 +6,17 @@ use tokio::sync::mpsc;
 struct Scripts {
     of: fn(Program) -> &'static str,
     starts: Rc<RefCell<Vec<Program>>>,
+    /// What lacks something.
+    without: Rc<RefCell<Vec<Program>>>,
 }
 
 impl Launch for Scripts {
     fn renew(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn may_start(&self, program: Program) -> bool {
+        !self.without.borrow().contains(&program)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the test runs real processes")]
@@ -31,9 +37,10 @@ type Seen<T> = Rc<RefCell<Vec<T>>>;
 
 fn supervise(of: fn(Program) -> &'static str) -> (Supervisor<Scripts>, Seen<Program>, Seen<Event>) {
     let (starts, events) = (Seen::<Program>::default(), Seen::<Event>::default());
-    let launch = Scripts { of, starts: Rc::clone(&starts) };
+    let launch = Scripts { of, starts: Rc::clone(&starts), without: Rc::default() };
     let seen = Rc::clone(&events);
-    (Supervisor::new(launch, move |event| seen.borrow_mut().push(event)), starts, events)
+    let tell = move |event| seen.borrow_mut().push(event);
+    (Supervisor::new(launch, &Program::ON_LOOPBACK, tell), starts, events)
 }
 
 async fn until(done: impl Fn() -> bool) {
@@ -84,7 +91,7 @@ async fn a_program_that_cannot_be_started_does_not_keep_the_others_from_running(
 async fn a_crashed_program_is_started_again_and_the_others_are_left_alone() {
     let (mut supervisor, starts, events) = supervise(|_| SLEEP);
     supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
-    assert_eq!(*starts.borrow(), Program::ALL);
+    assert_eq!(*starts.borrow(), Program::ON_LOOPBACK);
     kill(&supervisor, Program::Proxy);
     supervisor.run_until(until(|| starts.borrow().len() == 5)).await;
     assert_eq!(count(&starts, Program::Proxy), 2);
@@ -119,13 +126,26 @@ async fn an_agent_that_ignores_the_wish_to_end_is_killed_when_its_executor_died(
 }
 
 #[tokio::test]
+async fn what_lacks_something_is_not_started_before_it_is_there() {
+    let (mut supervisor, starts, events) = supervise(|_| SLEEP);
+    let without = Rc::clone(&supervisor.launch.without);
+    without.borrow_mut().push(Program::Hub);
+    supervisor.run_until(until(|| starts.borrow().len() == 3)).await;
+    assert_eq!(count(&starts, Program::Hub), 0);
+    assert!(!events.borrow().iter().any(|event| matches!(event, Event::CouldNotStart { .. })));
+    without.borrow_mut().clear();
+    supervisor.run_until(until(|| count(&starts, Program::Hub) == 1)).await;
+}
+
+#[tokio::test]
 async fn everything_is_stopped_in_order() {
     let (mut supervisor, starts, events) = supervise(|_| SLEEP);
     supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
     let (_raise, interrupts) = Interrupts::by_hand();
     events.borrow_mut().clear();
     supervisor.stop(&interrupts).await;
-    let order = Program::LAST_TO_FIRST.map(|program| Event::Stopping { program });
+    let order = Program::LAST_TO_FIRST.into_iter().filter(|program| Program::ON_LOOPBACK.contains(program));
+    let order: Vec<_> = order.map(|program| Event::Stopping { program }).collect();
     assert_eq!(*events.borrow(), order);
     assert!(supervisor.running().is_empty());
 }
