@@ -33,9 +33,10 @@ impl Network {
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let stun = UdpSocket::bind(("127.0.0.1", port)).await.unwrap();
+        let stun = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let stun_port = Some(stun.local_addr().unwrap().port());
         let (name, host) = ("own".to_owned(), "127.0.0.1".to_owned());
-        let relay = RelaySettings { region: 900, name, host, port, stun_port: Some(port) };
+        let relay = RelaySettings { region: 900, name, host, port, stun_port };
         let url = format!("http://127.0.0.1:{port}");
         let state = folder.path().join("coordinator");
         let domain = "mesh.internal".to_owned();

@@ -8,13 +8,13 @@ use allod_meshproto::token::JoinToken;
 use allod_node::{NodeError, Settings, Way};
 use allod_proto::{Timestamp, node::SOCKET};
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
-    net::{TcpListener, UdpSocket},
+    net::{TcpListener, TcpSocket, UdpSocket},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -28,6 +28,10 @@ pub(crate) struct World {
     pub(crate) folder: Arc<tempfile::TempDir>,
     pub(crate) clock: Clock,
     port: u16,
+    /// What keeps others from the port while the coordinator is away: bound, and not listening.
+    _held: TcpSocket,
+    /// STUN's socket, for the coordinators that come.
+    stun: std::net::UdpSocket,
     running: Option<Running>,
 }
 
@@ -45,6 +49,17 @@ pub(crate) struct Node {
     pub(crate) running: JoinHandle<Result<(), NodeError>>,
 }
 
+/// A port of both kinds that nobody else has.
+fn one_port() -> Option<(TcpSocket, std::net::UdpSocket)> {
+    let any = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+    let held = TcpSocket::new_v4().ok()?;
+    held.set_reuseaddr(true).ok()?;
+    held.bind(any).ok()?;
+    let stun = std::net::UdpSocket::bind(held.local_addr().ok()?).ok()?;
+    stun.set_nonblocking(true).ok()?;
+    Some((held, stun))
+}
+
 impl World {
     pub(crate) async fn start() -> Self {
         let mut world = Self::before().await;
@@ -57,9 +72,9 @@ impl World {
         let begun = Instant::now();
         let clock: Clock = Arc::new(move || Timestamp(1_800_000_000_000).plus(begun.elapsed()));
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let reserved = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let port = reserved.local_addr().unwrap().port();
-        Self { folder, clock, port, running: None }
+        let (held, stun) = std::iter::repeat_with(one_port).take(100).flatten().next().unwrap();
+        let port = held.local_addr().unwrap().port();
+        Self { folder, clock, port, _held: held, stun, running: None }
     }
 
     /// The coordinator is there from now on.
@@ -72,7 +87,7 @@ impl World {
         };
         timeout(PATIENCE, is_free).await.expect("the coordinator before never left its folder");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
-        let stun = UdpSocket::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
+        let stun = UdpSocket::from_std(self.stun.try_clone().unwrap()).unwrap();
         let relay = RelaySettings {
             region: 900,
             name: "own".to_owned(),
