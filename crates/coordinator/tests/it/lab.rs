@@ -161,6 +161,11 @@ impl Lab {
         nft(&self.hub.space, &format!("table inet cut {{\n{}}}\n", drops("forward", which)));
     }
 
+    /// From now on the hub takes nothing, and passes on what it did.
+    pub(crate) fn cut_hub(&self) {
+        nft(&self.hub.space, &format!("table inet cut {{\n{}}}\n", drops("input", "")));
+    }
+
     /// It passes everything on again.
     pub(crate) fn mend(&self) {
         nft(&self.hub.space, "delete table inet cut\n");

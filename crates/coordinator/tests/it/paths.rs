@@ -3,7 +3,7 @@
 use crate::{
     lab::{Host, Router},
     nodes::{Mesh, address, echo, heard},
-    stock::{self, Stock, named},
+    stock::{self, Stock},
     talk::{PATIENCE, Talk},
 };
 use allod_meshnode::{Member, Route};
@@ -11,6 +11,7 @@ use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
+use tempfile::TempDir;
 use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
@@ -32,14 +33,21 @@ impl Drop for Node {
 
 impl Node {
     async fn ours(name: &str, mesh: &Mesh, host: &Host) -> Self {
-        let member = mesh.join_on(name, host).await;
+        Self::member(name, mesh.join_on(name, host).await)
+    }
+
+    fn member(name: &str, member: Member) -> Self {
         let echo = echo(&member);
         Self::Ours { name: name.to_owned(), member, echo }
     }
 
-    async fn stock(name: &str, mesh: &Mesh, host: &Host, folder: &tempfile::TempDir) -> Self {
-        let client = Stock::join(name, mesh, host, folder.path()).await;
-        Self::Stock { client, at: named(mesh, name) }
+    async fn stock(name: &str, mesh: &Mesh, host: &Host, folder: &TempDir) -> Self {
+        Self::client(name, host, folder, (&mesh.url(), &mesh.join_key().await)).await
+    }
+
+    async fn client(name: &str, host: &Host, folder: &TempDir, joining: (&str, &str)) -> Self {
+        let client = Stock::join(name, host, folder.path(), joining).await;
+        Self::Stock { at: client.address().await, client }
     }
 
     fn name(&self) -> &str {
@@ -170,6 +178,31 @@ async fn every_pair_of_two_of_ours_and_two_stock_clients_talks_directly_then_rel
     end(talks).await;
 }
 
+/// For how long is told by `ALLOD_TEST_OUTAGE_SECONDS`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_coordinator_and_relay_out_of_reach_nothing_is_lost_on_direct_paths() {
+    let Some(mut lab) = stock::lab() else { return };
+    let hosts = [71, 72, 73].map(|site| lab.host(site, Router::Mild));
+    let (mesh, folder) = stock::mesh(&lab).await;
+    let [a, b, c] = &hosts;
+    let nodes = [
+        Node::ours("ours-a", &mesh, a).await,
+        Node::ours("ours-b", &mesh, b).await,
+        Node::stock("stock-c", &mesh, c, &folder).await,
+    ];
+    let running = talks(&nodes).await;
+    all_are(&nodes, true, "before").await;
+    // Both are on one port of TCP; STUN goes too.
+    lab.cut_hub();
+    let given = std::env::var("ALLOD_TEST_OUTAGE_SECONDS").ok();
+    sleep(Duration::from_secs(given.map_or(10, |given| given.parse().unwrap()))).await;
+    all_go_on(&running, "out of reach").await;
+    let late = talks(&nodes).await;
+    end(late).await;
+    lab.mend();
+    end(running).await;
+}
+
 /// Through a router that maps by destination only who has none, or is known to it by address and port, gets in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn direct_where_both_routers_allow_it_relayed_where_not_and_direct_when_one_is_replaced() {
@@ -252,9 +285,9 @@ async fn a_stock_client_comes_back_after_a_restart_and_with_a_new_key() {
     both(&ours, &stock, "started again").await;
     assert_eq!(stock_key(&mesh), key);
     let Node::Stock { client, .. } = &stock else { unreachable!("it is one") };
-    client.up(&mesh, &["--force-reauth"]).await;
+    client.up((&mesh.url(), &mesh.join_key().await), &["--force-reauth"]).await;
     assert!(stock_key(&mesh) != key, "it has another key");
-    assert_eq!(named(&mesh, "stock"), at, "and is the same node");
+    assert_eq!(client.address().await, at, "and is the same node");
     both(&ours, &stock, "with a new key").await;
 }
 
@@ -294,7 +327,8 @@ async fn a_stock_client_has_its_pings_of_each_kind_answered_by_a_node_of_ours() 
     let (one, other) = (lab.host(61, Router::None), lab.host(62, Router::None));
     let (mesh, folder) = stock::mesh(&lab).await;
     let ours = Node::ours("ours", &mesh, &one).await;
-    let stock = Stock::join("stock", &mesh, &other, folder.path()).await;
+    let key = mesh.join_key().await;
+    let stock = Stock::join("stock", &other, folder.path(), (&mesh.url(), &key)).await;
     stock.hears(ours.address()).await;
     let six = mesh.coordinator().nodes().iter().find(|node| node.node.name == "ours").unwrap().node.v6;
     for to in [ours.address().to_string(), six.to_string()] {

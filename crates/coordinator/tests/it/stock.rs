@@ -138,21 +138,26 @@ impl Stock {
     }
 
     /// One that joins.
-    pub(crate) async fn join(name: &str, mesh: &Mesh, host: &Host, folder: &Path) -> Self {
+    pub(crate) async fn join(name: &str, host: &Host, folder: &Path, (url, key): (&str, &str)) -> Self {
         let this = Self::start(name, host, folder).await;
-        this.up(mesh, &[]).await;
+        this.up((url, key), &[]).await;
         on_this_host(host).await;
         this
     }
 
     /// Joins, or joins again.
-    pub(crate) async fn up(&self, mesh: &Mesh, how: &[&str]) {
-        let login = format!("--login-server={}", mesh.url());
-        let key = format!("--auth-key={}", mesh.join_key().await.as_str());
+    pub(crate) async fn up(&self, (url, key): (&str, &str), how: &[&str]) {
+        let (login, key) = (format!("--login-server={url}"), format!("--auth-key={key}"));
         let name = format!("--hostname={}", self.name);
         let words = [&["up", &login, &key, "--accept-dns=false", &name, "--timeout=60s"], how].concat();
         let joined = self.run(&words).await;
         assert!(joined.status.success(), "{}\n{}", String::from_utf8_lossy(&joined.stderr), self.log());
+    }
+
+    /// Its address on the mesh.
+    pub(crate) async fn address(&self) -> IpAddr {
+        let told = self.run(&["ip", "-4"]).await;
+        String::from_utf8_lossy(&told.stdout).trim().parse().unwrap()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -255,12 +260,6 @@ async fn on_this_host(host: &Host) {
     .await;
 }
 
-/// The address of a node on the mesh.
-pub(crate) fn named(mesh: &Mesh, name: &str) -> IpAddr {
-    let nodes = mesh.coordinator().nodes();
-    IpAddr::V4(nodes.iter().find(|node| node.node.name == name).expect("it is a node").node.v4)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stock_client_and_a_node_of_ours_talk_both_ways_and_directly() {
     let Some(mut lab) = lab() else { return };
@@ -268,8 +267,9 @@ async fn a_stock_client_and_a_node_of_ours_talk_both_ways_and_directly() {
     let (mesh, folder) = mesh(&lab).await;
     let ours = mesh.join_on("ours", &one).await;
     let _echo = echo(&ours);
-    let stock = Stock::join("stock", &mesh, &other, folder.path()).await;
-    heard(&ours, named(&mesh, "stock")).await;
+    let key = mesh.join_key().await;
+    let stock = Stock::join("stock", &other, folder.path(), (&mesh.url(), &key)).await;
+    heard(&ours, stock.address().await).await;
     stock.hears(address(&ours)).await;
     directly(&ours).await;
     stock.directly(address(&ours)).await;
