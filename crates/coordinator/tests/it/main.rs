@@ -5,11 +5,13 @@
 
 mod client;
 mod door;
+mod headscale;
 mod hostile;
 mod kill;
 mod lab;
 mod maps;
 mod nodes;
+mod pairs;
 mod paths;
 mod relay;
 mod scale;

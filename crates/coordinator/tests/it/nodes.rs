@@ -177,7 +177,7 @@ impl Mesh {
     }
 }
 
-async fn on_the_mesh(member: &Member) {
+pub(crate) async fn on_the_mesh(member: &Member) {
     let mut status = member.node().watch();
     let waiting = timeout(PATIENCE, status.wait_for(|status| !status.addresses.is_empty()));
     let had = waiting.await.map(|status| status.is_ok());
