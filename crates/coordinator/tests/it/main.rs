@@ -1,6 +1,11 @@
 //! The coordinator over real sockets on loopback, driven by a client of our own.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails in a helper fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "what fails in a helper fails its test"
+)]
 #![expect(clippy::print_stderr, reason = "what was skipped is said")]
 
 mod client;

@@ -1,12 +1,14 @@
 //! Which way packets go between nodes of ours and stock clients, in networks as they are. Each test prints what it counted.
 
 use crate::{
-    lab::Router,
+    lab::{HUB, Lab, Router},
     nodes::Mesh,
     pairs::{Node, all_are, all_go_on, end, pairs, route, talks},
     stock::{self, Stock},
+    world::ALL,
 };
 use allod_meshnode::Route;
+use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
@@ -48,7 +50,7 @@ async fn with_coordinator_and_relay_out_of_reach_nothing_is_lost_on_direct_paths
     all_are(&nodes, true, "before").await;
     // Both are on one port of TCP; STUN goes too.
     lab.cut_hub();
-    let given = std::env::var("ALLOD_TEST_OUTAGE_SECONDS").ok();
+    let given = std::env::var_os("ALLOD_TEST_OUTAGE_SECONDS").and_then(|given| given.into_string().ok());
     sleep(Duration::from_secs(given.map_or(10, |given| given.parse().unwrap()))).await;
     all_go_on(&running, "out of reach").await;
     let late = talks(&nodes).await;
@@ -192,4 +194,47 @@ async fn a_stock_client_has_its_pings_of_each_kind_answered_by_a_node_of_ours() 
             assert!(pinged.status.success() && said.contains("pong from ours"), "{kind} {to}: {said}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_of_ours_meet_through_routers_where_these_allow_it() {
+    let Some(mut lab) = Lab::new() else { return };
+    let routers = [Router::Hard, Router::Hard, Router::None, Router::Mild, Router::Mild];
+    let hosts: Vec<_> = (91..).zip(routers).map(|(site, router)| lab.host(site, router)).collect();
+    let mesh = lab.hub().run(Mesh::start_at(HUB, ALL, None)).await;
+    let mut nodes = Vec::new();
+    for (host, name) in hosts.iter().zip(["hard-a", "hard-b", "open", "mild-a", "mild-b"]) {
+        nodes.push(Node::ours(name, &mesh, host).await);
+    }
+    let talks = talks(&nodes).await;
+    let may_be = |one: &Node, other: &Node| {
+        let names = [one.name(), other.name()];
+        names.contains(&"open") || names.iter().all(|name| name.starts_with("mild"))
+    };
+    for (one, other) in pairs(&nodes).filter(|(one, other)| may_be(one, other)) {
+        one.until(other, true).await;
+    }
+    all_go_on(&talks, "direct or not").await;
+    for (one, other) in pairs(&nodes).filter(|(one, other)| !may_be(one, other)) {
+        assert!(!one.is_direct(other).await, "{} to {}: by what way?", one.name(), other.name());
+    }
+    end(talks).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stock_client_that_slept_goes_on_where_it_was() {
+    let Some(mut lab) = stock::lab() else { return };
+    let (one, other) = (lab.host(101, Router::Mild), lab.host(102, Router::Mild));
+    let (mesh, folder) = stock::mesh(&lab).await;
+    let nodes = [Node::ours("ours", &mesh, &one).await, Node::stock("stock", &mesh, &other, &folder).await];
+    let talks = talks(&nodes).await;
+    all_are(&nodes, true, "awake").await;
+    let [_, Node::Stock { client, .. }] = &nodes else { unreachable!("the second is one") };
+    client.signal(Signal::STOP);
+    // So that its paths are no longer trusted, nor is it thought to be there.
+    sleep(Duration::from_secs(25)).await;
+    client.signal(Signal::CONT);
+    all_go_on(&talks, "awake again").await;
+    all_are(&nodes, true, "awake again").await;
+    end(talks).await;
 }

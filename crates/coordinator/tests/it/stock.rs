@@ -8,6 +8,7 @@ use crate::{
     world::ALL,
 };
 use allod_coordinator::Tls;
+use rustix::process::{Pid, Signal};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::Value;
 use std::{
@@ -158,6 +159,12 @@ impl Stock {
     pub(crate) async fn address(&self) -> IpAddr {
         let told = self.run(&["ip", "-4"]).await;
         String::from_utf8_lossy(&told.stdout).trim().parse().unwrap()
+    }
+
+    /// Stops it, or lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.daemon.id().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     pub(crate) fn log(&self) -> String {

@@ -167,6 +167,9 @@ impl Engine {
         for to in probe.pings {
             self.ping(now, key, to);
         }
+        if probe.call && self.stun.is_worth_asking(now) {
+            self.ask_stun(now);
+        }
         let endpoints = self.told.endpoints();
         if probe.call && !endpoints.is_empty() {
             let region = self.peers.get(&key).and_then(|peer| self.region_of(peer));

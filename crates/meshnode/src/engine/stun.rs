@@ -6,6 +6,8 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 /// How often is asked. Routers forget a mapping after 30 s at the soonest.
 pub(super) const PERIOD: Duration = Duration::from_secs(25);
+/// How soon it may be asked again while a path is searched for: the router may be another one.
+const AGAIN: Duration = Duration::from_secs(8);
 /// An answer holds for so long: two may be lost.
 const HOLDS: Duration = Duration::from_secs(80);
 /// An answer that takes longer is none.
@@ -62,6 +64,11 @@ impl Stun {
 
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         !self.servers.is_empty() && self.asked_at.is_none_or(|at| now.since(at) >= PERIOD)
+    }
+
+    /// Whether it is worth asking before it is due, because somebody is to be told where this node is.
+    pub(super) fn is_worth_asking(&self, now: Timestamp) -> bool {
+        !self.servers.is_empty() && self.asked_at.is_none_or(|at| now.since(at) >= AGAIN)
     }
 
     /// Whom to ask now.
@@ -151,6 +158,14 @@ mod tests {
         stun.answered(NOW, at("192.0.2.1:3478"), [1; 12], at("0.0.0.0:1"));
         stun.answered(NOW, at("192.0.2.1:3478"), [1; 12], at("203.0.113.1:1"));
         assert!(stun.public(NOW).is_empty(), "each transaction counts once");
+    }
+
+    #[test]
+    fn while_a_path_is_searched_for_it_is_asked_more_often() {
+        let stun = asked();
+        assert!(!stun.is_worth_asking(NOW.plus(Duration::from_millis(7_999))));
+        assert!(stun.is_worth_asking(NOW.plus(AGAIN)) && !stun.is_due(NOW.plus(AGAIN)));
+        assert!(!Stun::default().is_worth_asking(NOW), "there is nobody to ask");
     }
 
     #[test]
