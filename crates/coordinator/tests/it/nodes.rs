@@ -70,7 +70,7 @@ impl Mesh {
     }
 
     /// Serves, where it served before.
-    async fn serve(&mut self) {
+    pub(crate) async fn serve(&mut self) {
         let folder = self.folder.path().join("coordinator");
         timeout(PATIENCE, is_free(&folder)).await.expect("the coordinator before never left its folder");
         let listener = TcpListener::bind((self.host, self.port)).await.unwrap();
@@ -99,7 +99,7 @@ impl Mesh {
     }
 
     /// Ends coordinator, relay and STUN.
-    async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let Running { trigger, serving, .. } = self.running.take().unwrap();
         trigger.shut_down();
         serving.await.unwrap();

@@ -34,7 +34,12 @@ async fn every_pair_of_two_of_ours_and_two_stock_clients_talks_directly_then_rel
     end(talks).await;
 }
 
-/// For how long is told by `ALLOD_TEST_OUTAGE_SECONDS`.
+/// How long a coordinator is away.
+fn outage() -> Duration {
+    let given = std::env::var_os("ALLOD_TEST_OUTAGE_SECONDS").and_then(|given| given.into_string().ok());
+    Duration::from_secs(given.map_or(10, |given| given.parse().unwrap()))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_coordinator_and_relay_out_of_reach_nothing_is_lost_on_direct_paths() {
     let Some(mut lab) = stock::lab() else { return };
@@ -50,13 +55,38 @@ async fn with_coordinator_and_relay_out_of_reach_nothing_is_lost_on_direct_paths
     all_are(&nodes, true, "before").await;
     // Both are on one port of TCP; STUN goes too.
     lab.cut_hub();
-    let given = std::env::var_os("ALLOD_TEST_OUTAGE_SECONDS").and_then(|given| given.into_string().ok());
-    sleep(Duration::from_secs(given.map_or(10, |given| given.parse().unwrap()))).await;
+    sleep(outage()).await;
     all_go_on(&running, "out of reach").await;
     let late = talks(&nodes).await;
     end(late).await;
     lab.mend();
     end(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_outage_of_the_relay_those_that_need_it_have_it_back() {
+    let Some(mut lab) = stock::lab() else { return };
+    let hosts = [111, 112, 113].map(|site| lab.host(site, Router::Hard));
+    let (mut mesh, folder) = stock::mesh(&lab).await;
+    let [a, b, c] = &hosts;
+    let nodes = [
+        Node::ours("ours-a", &mesh, a).await,
+        Node::ours("ours-b", &mesh, b).await,
+        Node::stock("stock-c", &mesh, c, &folder).await,
+    ];
+    let [one, other, client] = &nodes;
+    let talks = talks(&nodes).await;
+    let mut mesh = lab.hub().run(async move { (mesh.stop().await, mesh).1 }).await;
+    sleep(outage()).await;
+    let _mesh = lab.hub().run(async move { (mesh.serve().await, mesh).1 }).await;
+    let begun = Instant::now();
+    one.hears(other).await;
+    eprintln!("relay back: ours heard by ours after {:.1} s", begun.elapsed().as_secs_f32());
+    client.hears(one).await;
+    one.hears(client).await;
+    eprintln!("relay back: ours and stock, both ways, after {:.1} s", begun.elapsed().as_secs_f32());
+    all_go_on(&talks, "relay back").await;
+    end(talks).await;
 }
 
 /// Through a router that maps by destination only who has none, or is known to it by address and port, gets in.

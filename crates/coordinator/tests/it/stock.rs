@@ -91,11 +91,11 @@ pub(crate) fn lab() -> Option<Lab> {
 }
 
 /// A mesh behind HTTPS on the hub of a lab, and the folder of its stock clients.
-pub(crate) async fn mesh(lab: &Lab) -> (Arc<Mesh>, tempfile::TempDir) {
+pub(crate) async fn mesh(lab: &Lab) -> (Mesh, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let certificate = certificate(folder.path());
     let mesh = lab.hub().run(async move { Mesh::start_at(HUB, ALL, Some(certificate)).await }).await;
-    (Arc::new(mesh), folder)
+    (mesh, folder)
 }
 
 /// A stock client, ended with the test.

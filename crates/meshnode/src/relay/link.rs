@@ -27,17 +27,17 @@ use tokio::{
 /// How long a relay may take to begin.
 const BEGIN: Duration = Duration::from_secs(10);
 /// How often it is asked whether it is there.
-const PING: Duration = Duration::from_secs(20);
+const PING: Duration = Duration::from_secs(15);
 /// Without a word for so long, it is not.
-const SILENCE: Duration = Duration::from_secs(50);
+const SILENCE: Duration = Duration::from_secs(25);
 /// Nor is it when this machine's addresses changed and a ping is not answered for so long: the connection may be from one that is gone.
 const MOVED: Duration = Duration::from_secs(4);
 /// How long a write may take.
 const WRITE: Duration = Duration::from_secs(10);
 /// Bytes written at a time.
 const BATCH: usize = 64 * 1024;
-/// How long to wait before trying again: first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
+/// How long to wait before trying again: first, and at most. Whom only it leads to is out of reach until then.
+const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(4));
 /// Answers to pings that may wait.
 const PONGS: usize = 8;
 
