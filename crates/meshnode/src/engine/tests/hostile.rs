@@ -1,4 +1,4 @@
-use super::world::{World, key};
+use super::world::{REGION, World, key};
 use crate::{
     Identity,
     engine::{
@@ -81,6 +81,23 @@ fn a_pong_from_another_address_or_one_that_was_seen_before_makes_no_path() {
         world.run(500);
     }
     assert!(!world.is_direct(0, 1), "a replayed pong keeps no path");
+}
+
+#[test]
+fn a_relay_that_makes_packets_up_or_repeats_them_takes_no_path_away() {
+    let mut world = World::new(2);
+    assert!(world.echo(0, 1, 1_000).is_some());
+    world.run(1_000);
+    assert!(world.echo(0, 1, 1_000).is_some());
+    let peer = key(&world.hosts[1].identity);
+    let is_data = |(from, _, datagram): &&(usize, SocketAddr, Vec<u8>)| *from == 1 && datagram[0] == 4;
+    let data = world.seen.iter().rev().find(is_data).unwrap().2.clone();
+    let mut changed = data.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    for packet in [data, changed, vec![4; 64], vec![0; 3], Vec::new()] {
+        world.hosts[0].engine.on_relay(world.now, REGION, peer, &packet);
+        assert!(world.is_direct(0, 1));
+    }
 }
 
 #[test]
