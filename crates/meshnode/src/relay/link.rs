@@ -32,6 +32,8 @@ const PING: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(25);
 /// Nor is it when this machine's addresses changed and a ping is not answered for so long: the connection may be from one that is gone.
 const MOVED: Duration = Duration::from_secs(4);
+/// The same, when one of the addresses is gone: it is likely then.
+const LEFT: Duration = Duration::from_millis(1_500);
 /// How long a write may take.
 const WRITE: Duration = Duration::from_secs(10);
 /// Bytes written at a time.
@@ -192,10 +194,12 @@ async fn read(
     loop {
         let silent = Instant::now() + SILENCE;
         let end = asked.map_or(silent, |asked| asked.min(silent));
+        let before = local.clone();
         let count = tokio::select! {
             read = timeout_at(end, reading.read(&mut buffer)) => read.map_err(|_| LinkError::Silent)??,
             () = dial::moved(&mut standing, &mut local) => {
-                asked = Some(Instant::now() + MOVED);
+                let has_left = before.iter().any(|at| !local.contains(at));
+                asked = Some(Instant::now() + if has_left { LEFT } else { MOVED });
                 continue;
             }
         };
