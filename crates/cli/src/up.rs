@@ -40,7 +40,10 @@ use supervisor::Supervisor;
 
 /// `allod up`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Example:\n  allod up --http-port 8080\n  allod up --demo --once")]
+#[command(
+    after_help = "Example:\n  allod up --http-port 8080\n  allod up --demo --once\n  allod up --coordinator 203.0.113.5:8443 --name hub\n  \
+    allod up --join token --name web1"
+)]
 pub struct Up {
     /// The folder for everything; kept, and used again by the next `up`
     #[arg(long, value_name = "DIR")]
@@ -48,6 +51,9 @@ pub struct Up {
     /// The port for visitors; 0 takes the one of the last time, or a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     http_port: u16,
+    /// What this server calls itself, on the mesh too
+    #[arg(long, value_name = "NAME", default_value = "local", value_parser = server_name)]
+    name: String,
     #[command(flatten)]
     network: NetworkFlags,
     /// The port of the management API on the mesh
@@ -70,11 +76,17 @@ pub struct Up {
     #[arg(long, value_name = "UID")]
     recovery_uid: Option<u32>,
     /// Show what it does, step by step, in a fresh folder that is removed at the end
-    #[arg(long)]
+    #[arg(long, conflicts_with = "join")]
     demo: bool,
     /// End after the demonstration
     #[arg(long, requires = "demo")]
     once: bool,
+}
+
+/// A name that a server may have.
+fn server_name(text: &str) -> Result<String, String> {
+    let refused = || crate::inventory::InventoryError::Name(text.to_owned()).to_string();
+    if crate::inventory::is_name(text) { Ok(text.to_owned()) } else { Err(refused()) }
 }
 
 /// What is there before anything runs.
@@ -134,11 +146,11 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
         management: up.management_port,
         hub: up.hub_port,
         coordinator: up.network.coordinator_port(),
-        mesh_address: None,
+        ..Ports::default()
     };
     let coordinator = up.network.coordinator();
-    // On a mesh of its own these two are not this machine's to take.
-    let bound = if coordinator.is_some() { Ports { management: 0, hub: 0, ..asked } } else { asked };
+    // On a mesh these two are not this machine's to take.
+    let bound = if up.network.is_loopback() { asked } else { Ports { management: 0, hub: 0, ..asked } };
     let (ports, http) = ports::settle(&places.state().join("up.json"), bound, coordinator)
         .await
         .map_err(|error| cannot("its ports", &error))?;
@@ -146,6 +158,7 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
     let secure = secure(up).await?;
     let mut launcher = Launcher::new(&places, owner.line.clone(), staff, (ports, network), http, secure);
     launcher.recovery_uid = up.recovery_uid;
+    launcher.name = up.name.clone();
     Ok(Settled { places, owner, launcher, _uids: uids })
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) arguments: Vec<String>,
     pub(crate) health_timeout: &'static str,
     pub(crate) drain: &'static str,
+    /// Which server it is for; the only one there is otherwise.
+    pub(crate) server: Option<&'static str>,
     /// Further lines, at the end of the file.
     pub(crate) more: String,
 }
@@ -38,6 +40,7 @@ impl Default for Options {
             arguments: Vec::new(),
             health_timeout: "30s",
             drain: "10s",
+            server: None,
             more: String::new(),
         }
     }
@@ -108,9 +111,10 @@ impl App {
     }
 
     fn document(&self) -> String {
-        let Options { routes, instances, arguments, health_timeout, drain, more } = &self.options;
+        let Options { routes, instances, arguments, health_timeout, drain, server, more } = &self.options;
         let start = [vec!["sh".to_owned(), "run.sh".to_owned()], arguments.clone()].concat();
-        let mut text = format!("name = {:?}\n\n[units.web]\n", self.name);
+        let servers = server.map(|server| format!("servers = [{server:?}]\n")).unwrap_or_default();
+        let mut text = format!("name = {:?}\n{servers}\n[units.web]\n", self.name);
         writeln!(text, "start = {start:?}\ninstances = {instances}\nroutes = {routes:?}").unwrap();
         writeln!(text, "health = \"/health\"\nhealth_timeout = {health_timeout:?}\ndrain = {drain:?}")
             .unwrap();

@@ -290,3 +290,57 @@ fn nodes_below(home: &std::path::Path) -> Vec<u32> {
 async fn running_node(cli: &crate::cli::Cli) -> u32 {
     eventually("a node runs", async || nodes_below(&cli.home).into_iter().find(|pid| is_alive(*pid))).await
 }
+
+#[tokio::test]
+async fn a_server_elsewhere_joins_by_a_token_is_added_by_name_and_gets_an_app_over_the_mesh() {
+    let here = World::up_on_a_mesh().await;
+    let made = hub(&here, &["keys", "create", "--tag", "tag:server"]).await;
+    let mut there = World::up_joining(made["token"].as_str().unwrap(), "web1").await;
+    assert!(is_on_a_mesh(there.management) && there.management != here.management, "{}", there.management);
+    assert_eq!(there.ready["pids"].as_object().unwrap().len(), 4, "{}", there.ready);
+    // The token stays with whoever has it, and is of no use to anybody.
+    let spent = made["token"].as_str().unwrap();
+    let bob = here.person("bob", &here.owner());
+    assert_ne!(bob.run(&["join", spent]).await.code, 0);
+
+    // Its own first owner lets the other one in; then it is added by its name on the mesh.
+    let key = here.owner().public_openssh();
+    there.allod(&["keys", "add", &key, "--role", "owner"]).await.ok();
+    let identity = there.identity.to_string();
+    let wrong = format!("SHA256:{}", "a".repeat(43));
+    let before = std::fs::read(here.cli.home.join("servers.toml")).unwrap();
+    for bad in [&["nobody", "--identity", &identity][..], &["web1", "--identity", &wrong]] {
+        let refused = here.allod(&[&["servers", "add"], bad].concat()).await;
+        assert_ne!(refused.code, 0, "{refused:?}");
+        assert_eq!(std::fs::read(here.cli.home.join("servers.toml")).unwrap(), before);
+    }
+    let owner = here.ready["key"].as_str().unwrap();
+    here.allod(&["--key", owner, "servers", "add", "web1", "--identity", &identity]).await.ok();
+    let both = here.allod(&["servers", "status"]).await.ok().json();
+    assert_eq!(both["servers"].as_array().unwrap().len(), 2, "{both}");
+
+    let app = here.app("shop").with(|options| options.server = Some("web1"));
+    app.deploy(&here, "v1").await.ok();
+    assert_eq!(get(there.http, "a", "/").await.unwrap().header("x-version"), Some("v1"));
+    // The hub watches both: what a server reports comes over the mesh too.
+    eventually("the hub has heard of both servers", async || {
+        let folder = here.state.join("hub/servers");
+        (std::fs::read_dir(folder).unwrap().count() == 2).then_some(())
+    })
+    .await;
+    // Begun again, it has its place without the token.
+    let all = there.processes();
+    there.kill_up(&all);
+    std::fs::remove_file(there.state.with_file_name("token")).unwrap();
+    there.up_again().await;
+    eventually("it is reached again", async || {
+        let status = here.allod(&["servers", "status", "--server", "web1"]).await;
+        (status.code == 0).then_some(())
+    })
+    .await;
+    app.deploy(&here, "v2").await.ok();
+    assert_eq!(get(there.http, "a", "/").await.unwrap().header("x-version"), Some("v2"));
+    for left in nodes_below(&bob.home) {
+        signal(left, Signal::KILL);
+    }
+}

@@ -34,7 +34,7 @@ pub(crate) struct World {
     up: Child,
     uid: u32,
     filter: &'static str,
-    mesh: &'static str,
+    network: Vec<String>,
     events: Events,
     pub(crate) ready: Value,
     pub(crate) state: PathBuf,
@@ -72,24 +72,39 @@ impl World {
 
     /// A server on a mesh of its own, as a person gets it without flags.
     pub(crate) async fn up_on_a_mesh() -> Self {
-        Self::start_in(fresh_folder(), fresh_uid(), "info", "embedded").await
+        Self::start_in(fresh_folder(), fresh_uid(), "info", Vec::new()).await
+    }
+
+    /// One that joins the mesh of a hub elsewhere with this token.
+    pub(crate) async fn up_joining(token: &str, name: &str) -> Self {
+        let folder = fresh_folder();
+        let file = folder.path().join("token");
+        std::fs::write(&file, token).unwrap();
+        let file = file.to_string_lossy().into_owned();
+        let network = ["--join", &file, "--only", "127.0.0.1", "--name", name].map(str::to_owned);
+        Self::start_in(folder, fresh_uid(), "info", network.into()).await
     }
 
     /// The same in a folder that may have been used before.
     pub(crate) async fn up_in(folder: tempfile::TempDir, uid: u32, filter: &'static str) -> Self {
-        Self::start_in(folder, uid, filter, "loopback").await
+        Self::start_in(folder, uid, filter, ["--mesh", "loopback"].map(str::to_owned).into()).await
     }
 
-    async fn start_in(folder: tempfile::TempDir, uid: u32, filter: &'static str, mesh: &'static str) -> Self {
+    async fn start_in(
+        folder: tempfile::TempDir,
+        uid: u32,
+        filter: &'static str,
+        network: Vec<String>,
+    ) -> Self {
         let state = folder.path().join("s");
-        let (up, events) = start(&state, uid, filter, mesh);
+        let (up, events) = start(&state, uid, filter, &network);
         let ready = ready(&up, &events, &state).await;
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         Self {
             up,
             uid,
             filter,
-            mesh,
+            network,
             events,
             state,
             management: text("management").parse().unwrap(),
@@ -110,7 +125,7 @@ impl World {
 
     /// Begins again in the same folder after [`Self::kill_up`].
     pub(crate) async fn up_again(&mut self) {
-        (self.up, self.events) = start(&self.state, self.uid, self.filter, self.mesh);
+        (self.up, self.events) = start(&self.state, self.uid, self.filter, &self.network);
         let ready = ready(&self.up, &self.events, &self.state).await;
         for name in ["management", "http", "identity", "home"] {
             assert_eq!(ready[name], self.ready[name], "{name} is not what it was");
@@ -120,7 +135,7 @@ impl World {
 
     /// Begins again after [`Self::stop`], without waiting until it is ready: it is not going to be.
     pub(crate) fn up_without_waiting(&mut self) {
-        (self.up, self.events) = start(&self.state, self.uid, self.filter, self.mesh);
+        (self.up, self.events) = start(&self.state, self.uid, self.filter, &self.network);
     }
 
     /// What runs and was started from this server's own copy of the binary, by whichever life of it.
@@ -263,7 +278,7 @@ impl World {
         assert_eq!(self.stop(), Some(0), "{}", self.logs());
         meanwhile(&self.state);
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        Self::start_in(folder, self.uid, self.filter, self.mesh).await
+        Self::start_in(folder, self.uid, self.filter, std::mem::take(&mut self.network)).await
     }
 }
 
@@ -322,13 +337,14 @@ async fn ready(up: &Child, events: &Events, state: &Path) -> Value {
     }
 }
 
-fn start(state: &Path, uid: u32, filter: &str, mesh: &str) -> (Child, Events) {
+fn start(state: &Path, uid: u32, filter: &str, network: &[String]) -> (Child, Events) {
     let home = state.with_extension("home");
     std::fs::create_dir_all(&home).unwrap();
     let mut command = Command::new(BINARY);
     command
-        .args(["up", "--json", "--mesh", mesh, "--first-uid", &uid.to_string(), "--state"])
+        .args(["up", "--json", "--first-uid", &uid.to_string(), "--state"])
         .arg(state)
+        .args(network)
         .env_clear();
     command.env("HOME", &home).env("PATH", "/usr/local/bin:/usr/bin:/bin").env("ALLOD_LOG", filter);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -2,7 +2,7 @@
 
 use super::{
     launcher::Launcher,
-    network::{Network, Reach},
+    network::{Network, OwnNetwork, Reach},
     owner::Owner,
     places::Places,
     program::Program,
@@ -32,8 +32,10 @@ pub(super) struct Announcement {
     /// Where visitors go.
     http: String,
     /// The hub's status page.
-    hub: String,
-    /// The coordinator of the mesh, where it is one of its own.
+    hub: Option<String>,
+    /// Which mesh it is.
+    mesh: String,
+    /// Its coordinator, where that is here.
     coordinator: Option<String>,
     /// The state folder.
     state: PathBuf,
@@ -76,10 +78,17 @@ impl Announcement {
             identity,
             management: reach.management.to_string(),
             http: format!("http://127.0.0.1:{}/", launcher.ports.http),
-            hub: format!("http://{}/", reach.hub),
+            hub: reach.hub.map(|hub| format!("http://{hub}/")),
+            mesh: match &launcher.network {
+                Network::Loopback => "this machine's loopback interface".to_owned(),
+                Network::Own(own) => match own.coordinator {
+                    Some(_) => "one of its own".to_owned(),
+                    None => "that of a hub elsewhere".to_owned(),
+                },
+            },
             coordinator: match &launcher.network {
-                Network::Loopback => None,
-                Network::Own(own) => Some(format!("http://{}", own.coordinator)),
+                Network::Own(OwnNetwork { coordinator: Some(at), .. }) => Some(format!("http://{at}")),
+                Network::Loopback | Network::Own(_) => None,
             },
             state: places.state().to_owned(),
             run: places.run().to_owned(),
@@ -104,21 +113,21 @@ impl Announcement {
         };
         let kept = if self.temporary { " (removed at the end)" } else { "" };
         let mesh = match &self.coordinator {
-            None => "this machine's loopback interface".to_owned(),
-            Some(url) => format!("one of its own; its coordinator is {url}"),
+            None => self.mesh.clone(),
+            Some(url) => format!("{}; its coordinator is {url}", self.mesh),
         };
         let rows = [
             ("server", format!("{}, {}", self.server, self.identity)),
             ("visitors", self.http.clone()),
             ("mesh", mesh),
-            ("hub", self.hub.clone()),
+            ("hub", self.hub.clone().unwrap_or_else(|| "none that is known".to_owned())),
             ("manage", format!("{} (signed)", self.management)),
             ("state", format!("{}{kept}", self.state.display())),
             ("key", self.key.display().to_string()),
             ("users", users),
         ];
-        let nodes = if self.coordinator.is_some() { ", and two nodes" } else { "" };
-        let mut text = format!("{} executor, agent, proxy and hub run{nodes}\n", style.good("✓"));
+        let programs: Vec<&str> = self.pids.keys().copied().collect();
+        let mut text = format!("{} {} run\n", style.good("✓"), programs.join(", "));
         for (name, value) in rows {
             text.push_str(&format!("  {} {}\n", style.dim(&format!("{name:<9}")), safe(&value)));
         }

@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     io,
-    net::{SocketAddr, TcpListener},
+    net::TcpListener,
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     path::PathBuf,
     process::{Command, Stdio},
@@ -117,8 +117,8 @@ impl Launcher {
                     }
                     Network::Own(own) => {
                         words.on_mesh(own, own.management);
-                        if let Some(address) = own.standing.get().address {
-                            words.pair("--hub", SocketAddr::new(address, own.hub).to_string());
+                        if let Some(hub) = own.standing.get().hub {
+                            words.pair("--hub", hub.to_string());
                         }
                     }
                 }
@@ -141,8 +141,10 @@ impl Launcher {
                 Network::Loopback => words.on_loopback(self.ports.hub),
                 Network::Own(own) => {
                     words.on_mesh(own, own.hub);
-                    words.pair("--coordinator", own.coordinator.to_string());
-                    words.pair("--stun", own.coordinator.to_string());
+                    if let Some(coordinator) = own.coordinator {
+                        words.pair("--coordinator", coordinator.to_string());
+                        words.pair("--stun", coordinator.to_string());
+                    }
                 }
             },
             Program::Node | Program::ClientNode => {
@@ -157,7 +159,7 @@ impl Launcher {
     }
 
     fn node_arguments(&self, words: &mut Words, program: Program, own: &OwnNetwork) {
-        let Some((_, place)) = own.nodes.iter().find(|(node, _)| *node == program) else { return };
+        let Some((_, place)) = own.nodes().find(|(node, _)| *node == program) else { return };
         let NodePlace { state, run } = place;
         words.pair("--state", state);
         words.pair("--run", run);
@@ -172,8 +174,8 @@ impl Launcher {
         for uid in clients.into_iter().flatten() {
             words.pair("--client", uid.to_string());
         }
-        if own.coordinator.ip().is_loopback() {
-            words.pair("--only", own.coordinator.ip().to_string());
+        if let Some(only) = own.only {
+            words.pair("--only", only.to_string());
         }
         if place.token().exists() {
             words.pair("--join", place.token());
@@ -216,10 +218,9 @@ impl Words {
     }
 
     fn on_mesh(&mut self, own: &OwnNetwork, port: u16) {
-        let [(_, server), _] = &own.nodes;
         self.pair("--listen", port.to_string());
         self.pair("--mesh", "embedded");
-        self.pair("--mesh-socket", server.socket());
+        self.pair("--mesh-socket", own.server.socket());
     }
 
     fn pair(&mut self, flag: &str, value: impl AsRef<OsStr>) {

@@ -1,5 +1,6 @@
-//! The mesh that `allod up` is on: loopback, or one of its own, with the coordinator in the hub and two nodes, the server's and that
-//! of the person who types here. Each is let in once, by a key that the hub makes; from then on its folder brings it back.
+//! The mesh that `allod up` is on: loopback; or one of its own, with the coordinator in the hub and two nodes, the server's and that
+//! of the person who types here; or that of a hub elsewhere. Each node is let in once, by a key that the hub makes; from then on its
+//! folder brings it back.
 
 use super::{
     launcher::Paths,
@@ -10,7 +11,7 @@ use super::{
     users::Users,
 };
 use crate::{failure::Failure, mesh::MeshPlace};
-use allod_mesh::{EmbeddedMesh, Mesh as _, MeshStatus};
+use allod_mesh::{EmbeddedMesh, Mesh as _};
 use allod_proto::FaultCode;
 use allod_rpc::client::{Dialer, Tcp};
 use clap::{Args, ValueEnum};
@@ -18,7 +19,7 @@ use std::{
     cell::Cell,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::chown,
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -30,6 +31,8 @@ const PORTS: (u16, u16) = (9844, 9845);
 /// How long the hub may take to answer, and the coordinator to let a node in.
 const PATIENCE: Duration = Duration::from_secs(30);
 const BETWEEN: Duration = Duration::from_millis(50);
+/// The tag of the hub's machine.
+const HUB: &str = "tag:hub";
 /// For how long the keys that let the two nodes in are good.
 const KEY: &str = "10m";
 
@@ -40,8 +43,15 @@ pub(super) struct NetworkFlags {
     #[arg(long, value_name = "DRIVER", value_enum, default_value_t = Kind::Embedded)]
     mesh: Kind,
     /// Where the coordinator is for the nodes of other machines, TCP and UDP; otherwise only this machine's find it
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "join")]
     coordinator: Option<SocketAddr>,
+    /// Join the mesh of a hub elsewhere, by the token that `allod hub keys create --tag tag:server` printed there into this file;
+    /// it is read the first time, and there is no hub here
+    #[arg(long, value_name = "FILE")]
+    join: Option<PathBuf>,
+    /// Which of this machine's addresses the mesh's datagrams come from; otherwise all of them
+    #[arg(long, value_name = "ADDRESS")]
+    only: Option<IpAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,13 +72,18 @@ pub(super) enum Network {
 /// A mesh of its own.
 #[derive(Debug, Clone)]
 pub(super) struct OwnNetwork {
-    /// Where the coordinator listens.
-    pub(super) coordinator: SocketAddr,
+    /// Where the coordinator listens; `None` where the hub is elsewhere.
+    pub(super) coordinator: Option<SocketAddr>,
+    /// What lets the server in, where the hub is elsewhere.
+    token: Option<PathBuf>,
+    /// Where datagrams come from; all addresses otherwise.
+    pub(super) only: Option<IpAddr>,
     /// The ports of agent and hub on the mesh.
     pub(super) management: u16,
     pub(super) hub: u16,
-    /// The server's node and the person's.
-    pub(super) nodes: [(Program, NodePlace); 2],
+    /// The server's node, and the person's where the hub is here.
+    pub(super) server: NodePlace,
+    pub(super) person: Option<NodePlace>,
     /// How far things are; shared with who starts the programs.
     pub(super) standing: Rc<Cell<Standing>>,
 }
@@ -80,13 +95,18 @@ pub(super) struct Standing {
     pub(super) may_join: bool,
     /// The server's address on the mesh.
     pub(super) address: Option<IpAddr>,
+    /// The hub's there.
+    pub(super) hub: Option<SocketAddr>,
 }
 
 /// Where agent and hub are, and how to get there.
 #[derive(Clone)]
 pub(super) struct Reach {
     pub(super) management: SocketAddr,
-    pub(super) hub: SocketAddr,
+    /// `None` where it is elsewhere and not known yet.
+    pub(super) hub: Option<SocketAddr>,
+    /// Whether the hub is here.
+    pub(super) has_hub: bool,
     pub(super) dialer: Arc<dyn Dialer>,
 }
 
@@ -94,7 +114,12 @@ impl NetworkFlags {
     /// The address of the coordinator, where there is one.
     pub(super) fn coordinator(&self) -> Option<IpAddr> {
         let address = self.coordinator.map_or(Ipv4Addr::LOCALHOST.into(), |given| given.ip());
-        (self.mesh == Kind::Embedded).then_some(address)
+        (self.mesh == Kind::Embedded && self.join.is_none()).then_some(address)
+    }
+
+    /// Whether loopback is all the mesh there is.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.mesh == Kind::Loopback
     }
 
     /// Its port; 0 leaves the choice.
@@ -104,18 +129,28 @@ impl NetworkFlags {
 
     /// The mesh of these ports; `asked` are those that were asked for.
     pub(super) fn network(&self, places: &Places, asked: Ports, ports: Ports) -> Network {
-        let Some(address) = self.coordinator() else { return Network::Loopback };
+        if self.is_loopback() {
+            return Network::Loopback;
+        }
         let or = |asked: u16, usual: u16| if asked == 0 { usual } else { asked };
-        let nodes = [Program::Node, Program::ClientNode].map(|program| (program, places.node(program)));
+        let coordinator = self.coordinator();
+        let server = places.node(Program::Node);
+        let person = coordinator.map(|_| places.node(Program::ClientNode));
+        let hub = or(asked.hub, PORTS.1);
+        let hub_address = if coordinator.is_some() { ports.mesh_address } else { ports.mesh_hub };
         let standing = Standing {
-            may_join: nodes.iter().all(|(_, place)| place.has_joined()),
+            may_join: server.has_joined() && person.as_ref().is_none_or(NodePlace::has_joined),
             address: ports.mesh_address,
+            hub: hub_address.map(|address| SocketAddr::new(address, hub)),
         };
         Network::Own(OwnNetwork {
-            coordinator: SocketAddr::new(address, ports.coordinator),
+            coordinator: coordinator.map(|address| SocketAddr::new(address, ports.coordinator)),
+            token: self.join.clone(),
+            only: self.only.or(coordinator.filter(IpAddr::is_loopback)),
             management: or(asked.management, PORTS.0),
-            hub: or(asked.hub, PORTS.1),
-            nodes,
+            hub,
+            server,
+            person,
             standing: Rc::new(Cell::new(standing)),
         })
     }
@@ -126,7 +161,8 @@ impl Network {
     pub(super) fn programs(&self) -> &'static [Program] {
         match self {
             Self::Loopback => &Program::ON_LOOPBACK,
-            Self::Own(_) => &Program::ALL,
+            Self::Own(own) if own.person.is_some() => &Program::ALL,
+            Self::Own(_) => &Program::WITHOUT_HUB,
         }
     }
 
@@ -156,7 +192,12 @@ impl Network {
         match self {
             Self::Loopback => {
                 let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-                Ok(Reach { management: at(ports.management), hub: at(ports.hub), dialer: Arc::new(Tcp) })
+                Ok(Reach {
+                    management: at(ports.management),
+                    hub: Some(at(ports.hub)),
+                    has_hub: true,
+                    dialer: Arc::new(Tcp),
+                })
             }
             Self::Own(own) => own.join(paths, users, ports, client).await,
         }
@@ -164,6 +205,12 @@ impl Network {
 }
 
 impl OwnNetwork {
+    /// The nodes there are.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (Program, &NodePlace)> {
+        let person = self.person.iter().map(|place| (Program::ClientNode, place));
+        std::iter::once((Program::Node, &self.server)).chain(person)
+    }
+
     async fn join(
         &self,
         paths: &Paths,
@@ -171,39 +218,67 @@ impl OwnNetwork {
         ports: Ports,
         client: &Client,
     ) -> Result<Reach, Failure> {
-        for (program, place) in &self.nodes {
-            if !place.has_joined() {
-                let token = make_token(client, paths, *program).await?;
-                put(place, &token, users.of(*program))?;
-            }
+        for (program, place) in self.nodes().filter(|(_, place)| !place.has_joined()) {
+            let token = match &self.token {
+                Some(file) => read_token(file)?,
+                None => make_token(client, paths, program).await?,
+            };
+            put(place, &token, users.of(program))?;
         }
         self.standing.set(Standing { may_join: true, ..self.standing.get() });
-        let [(_, server), (_, person)] = &self.nodes;
-        let (own, theirs) =
-            tokio::try_join!(is_on(Program::Node, server), is_on(Program::ClientNode, person))?;
-        for (_, place) in &self.nodes {
+        let (own, address) = is_on(Program::Node, &self.server).await?;
+        // The person's node is asked where there is one; where the hub is elsewhere, the server's own knows the way too.
+        let (through, socket) = match &self.person {
+            Some(place) => (is_on(Program::ClientNode, place).await?.0, place.socket()),
+            None => (Arc::clone(&own), self.server.socket()),
+        };
+        for (_, place) in self.nodes() {
             // It has let its node in and is of no use to anybody now.
             let _ = std::fs::remove_file(place.token());
         }
-        take_root_key(client, paths).await?;
-        let address = *own.1.addresses.first().ok_or_else(|| late(Program::Node, "it has no address"))?;
-        self.standing.set(Standing { may_join: true, address: Some(address) });
-        if ports.mesh_address != Some(address) {
-            let ports = Ports { mesh_address: Some(address), ..ports };
-            ports::remember(&paths.state.join("up.json"), ports).map_err(|error| cannot(&error))?;
+        let hub = if self.person.is_some() {
+            take_root_key(client, paths).await?;
+            Some(address)
+        } else {
+            hub_of(&own).await.or(ports.mesh_hub)
+        };
+        let remembered = Ports { mesh_address: Some(address), mesh_hub: hub, ..ports };
+        if remembered != ports {
+            ports::remember(&paths.state.join("up.json"), remembered).map_err(|error| cannot(&error))?;
         }
-        let place = MeshPlace { socket: person.socket(), start: None };
+        let hub = hub.map(|address| SocketAddr::new(address, self.hub));
+        self.standing.set(Standing { may_join: true, address: Some(address), hub });
+        let place = MeshPlace { socket, start: None };
         place.save(&client.home.join("state")).map_err(|error| cannot(&error))?;
-        let at = |port| SocketAddr::new(address, port);
-        let dialer = crate::mesh::over(theirs.0);
-        Ok(Reach { management: at(self.management), hub: at(self.hub), dialer })
+        let management = SocketAddr::new(address, self.management);
+        let has_hub = self.person.is_some();
+        Ok(Reach { management, hub, has_hub, dialer: crate::mesh::over(through) })
+    }
+}
+
+/// The hub of a mesh, by its tag, which only an administrator gives.
+async fn hub_of(mesh: &EmbeddedMesh) -> Option<IpAddr> {
+    let peers = mesh.peers().await.ok()?;
+    let hub = peers.into_iter().find(|peer| peer.tags.iter().any(|tag| tag == HUB))?;
+    hub.addresses.first().copied()
+}
+
+/// The token of the command line.
+fn read_token(file: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::usage(format!("{}: {error}", file.display()))
+            .hint("on the hub: allod hub keys create --tag tag:server >FILE")
+    })?;
+    match text.trim() {
+        token if !token.is_empty() && !token.contains(char::is_whitespace) => Ok(token.to_owned()),
+        _ => Err(Failure::usage(format!("{} holds no token: one line is wanted", file.display()))),
     }
 }
 
 /// A token that lets in one machine, made by the hub as a person would have it made.
 async fn make_token(client: &Client, paths: &Paths, program: Program) -> Result<String, Failure> {
     let tags: &[&str] = match program {
-        Program::Node => &["--tag", "tag:server", "--tag", "tag:hub"],
+        Program::Node => &["--tag", "tag:server", "--tag", HUB],
         _ => &[],
     };
     let state = paths.state.to_string_lossy();
@@ -235,14 +310,16 @@ fn put(place: &NodePlace, token: &str, uid: Option<u32>) -> Result<(), Failure> 
 }
 
 /// Waits until a node is on the mesh.
-async fn is_on(program: Program, place: &NodePlace) -> Result<(Arc<EmbeddedMesh>, MeshStatus), Failure> {
+async fn is_on(program: Program, place: &NodePlace) -> Result<(Arc<EmbeddedMesh>, IpAddr), Failure> {
     let mesh = crate::mesh::node_at(place.socket()).await?;
     let mut statuses = mesh.watch();
     let up = timeout(PATIENCE, statuses.wait_for(|status| status.up)).await;
     match up {
         Ok(Ok(status)) => {
-            let status = status.clone();
-            Ok((Arc::new(mesh), status))
+            let address = status.addresses.first().copied();
+            drop(status);
+            let address = address.ok_or_else(|| late(program, "it has no address"))?;
+            Ok((Arc::new(mesh), address))
         }
         Ok(Err(_)) => Err(late(program, "its socket is gone")),
         Err(_) => {

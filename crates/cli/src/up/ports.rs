@@ -34,6 +34,8 @@ pub(super) struct Ports {
     pub(super) coordinator: u16,
     /// The server's address on the mesh, once it has one; it keeps it for ever.
     pub(super) mesh_address: Option<IpAddr>,
+    /// The hub's there, as far as it is known.
+    pub(super) mesh_hub: Option<IpAddr>,
 }
 
 impl Format for Ports {
@@ -45,6 +47,7 @@ impl Format for Ports {
         let fields = fields.ok_or_else(|| format!("format {from} has no upgrade"))?;
         fields.insert("coordinator".to_owned(), 0.into());
         fields.insert("mesh_address".to_owned(), Value::Null);
+        fields.insert("mesh_hub".to_owned(), Value::Null);
         Ok(value)
     }
 }
@@ -87,6 +90,7 @@ pub(super) async fn settle(
             None => before.coordinator,
         },
         mesh_address: before.mesh_address,
+        mesh_hub: before.mesh_hub,
     };
     save(file, &ports, 0o600)?;
     Ok((ports, listener.into_std().map_err(failed)?))

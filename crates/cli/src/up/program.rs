@@ -27,6 +27,9 @@ impl Program {
     /// The same where loopback is all the mesh there is.
     pub(super) const ON_LOOPBACK: [Self; 4] = [Self::Executor, Self::Hub, Self::Proxy, Self::Agent];
 
+    /// The same where the hub is elsewhere.
+    pub(super) const WITHOUT_HUB: [Self; 4] = [Self::Executor, Self::Node, Self::Proxy, Self::Agent];
+
     /// In the order of stopping: first nothing new is asked for, then nobody visits, then the apps end; the mesh goes last.
     pub(super) const LAST_TO_FIRST: [Self; 6] =
         [Self::Agent, Self::Proxy, Self::Executor, Self::ClientNode, Self::Node, Self::Hub];

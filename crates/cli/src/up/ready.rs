@@ -8,7 +8,7 @@ use allod_proto::{
 };
 use allod_rpc::client;
 use allod_signing::PublicKey;
-use std::{io, path::Path, time::Duration};
+use std::{io, net::SocketAddr, path::Path, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
@@ -38,7 +38,12 @@ pub(super) async fn wait(paths: &Paths, reach: &Reach) -> Result<Fingerprint, Ve
         keep_trying(Program::Executor, deadline, || read_identity(&paths.state)),
         keep_trying(Program::Agent, deadline, || ask_agent(&paths.state, reach)),
         keep_trying(Program::Proxy, deadline, || ask_proxy(&paths.proxy_control)),
-        keep_trying(Program::Hub, deadline, || ask_hub(reach)),
+        async {
+            match reach.hub.filter(|_| reach.has_hub) {
+                Some(at) => keep_trying(Program::Hub, deadline, || ask_hub(reach, at)).await,
+                None => Ok(()),
+            }
+        },
     );
     let late: Vec<NotReady> = [agent.err(), proxy.err(), hub.err()].into_iter().flatten().collect();
     match identity {
@@ -111,8 +116,7 @@ async fn ask_proxy(control: &Path) -> Result<u32, String> {
     }
 }
 
-async fn ask_hub(reach: &Reach) -> Result<(), String> {
-    let at = reach.hub;
+async fn ask_hub(reach: &Reach, at: SocketAddr) -> Result<(), String> {
     let said = |error: io::Error| format!("{at}: {error}");
     let mut stream = reach.dialer.dial(at).await.map_err(said)?;
     let request = format!("GET /ready HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n");
