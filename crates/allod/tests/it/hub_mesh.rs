@@ -1,6 +1,7 @@
 //! `allod hub` as the coordinator of a mesh: a real hub process, real deeds at it, and nodes of the library that join it.
 
 mod hub;
+mod kills;
 mod lasting;
 mod reach;
 mod refused;

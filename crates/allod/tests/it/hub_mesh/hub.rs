@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::Value;
 use std::{
     fs::File,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -210,6 +210,11 @@ impl Hub {
 
     /// The machine whose place is in the folder of that name.
     pub(crate) fn member(&self, name: &str, token: Option<&JoinToken>) -> Member {
+        self.member_from(name, token, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same whose datagrams come from this address: no other kind of address is reached directly.
+    pub(crate) fn member_from(&self, name: &str, token: Option<&JoinToken>, from: IpAddr) -> Member {
         let (trust, join_key) = match token {
             Some(token) => {
                 (Trust::Root { root: token.root(), seen: 0 }, Some(token.join_key().to_owned().into()))
@@ -228,7 +233,7 @@ impl Hub {
         let settings = MemberSettings {
             folder: self.folder.path().join(format!("node-{name}")),
             control,
-            interfaces: Interfaces::Only(Ipv4Addr::LOCALHOST.into()),
+            interfaces: Interfaces::Only(from),
             random: Arc::new(SystemRandom::new()),
             clock: Arc::new(move || clock.now()),
         };
