@@ -90,7 +90,7 @@ impl EmbeddedMesh {
     /// # Errors
     /// [`MeshError`] where the node doesn't answer.
     pub async fn peers(&self) -> Result<Vec<NodePeer>, MeshError> {
-        match self.core.asking.ask(&NodeAsk::Peers, PATIENCE).await? {
+        match self.core.asking.ask(&NodeAsk::Peers {}, PATIENCE).await? {
             NodeAnswer::Peers { peers } => Ok(peers.into_iter().map(judge::tamed).collect()),
             other => Err(odd(other)),
         }
@@ -119,7 +119,7 @@ impl Drop for EmbeddedMesh {
 impl Core {
     /// How it stands now. Without a node there is no mesh: its addresses are on no interface.
     async fn look(&self) -> MeshStatus {
-        match self.asking.ask(&NodeAsk::Status, PATIENCE).await {
+        match self.asking.ask(&NodeAsk::Status {}, PATIENCE).await {
             Ok(NodeAnswer::Status(state)) => judge::status(state, self.only),
             Ok(other) => judge::away(trouble(&odd(other))),
             Err(error) => judge::away(trouble(&error)),

@@ -29,12 +29,12 @@ pub(crate) async fn serve(mut stream: UnixStream, user: u32, place: &Arc<Place>)
         Err(error) => return fail(stream, Fault::new(FaultCode::Malformed, error.to_string())).await,
     };
     match ask {
-        NodeAsk::Status => line::write(&mut stream, &NodeAnswer::Status(place.state())).await,
-        NodeAsk::Watch => watch(stream, place).await,
+        NodeAsk::Status {} => line::write(&mut stream, &NodeAnswer::Status(place.state())).await,
+        NodeAsk::Watch {} => watch(stream, place).await,
         NodeAsk::Whois { address } => {
             line::write(&mut stream, &NodeAnswer::Whois { peer: place.whois(address) }).await
         }
-        NodeAsk::Peers => peers(stream, place).await,
+        NodeAsk::Peers {} => peers(stream, place).await,
         NodeAsk::Connect { to } => connect(stream, place, to, &line.rest).await,
         NodeAsk::Listen { port } => listen(stream, place, port, user).await,
         NodeAsk::Accept { listener } => accept(stream, place, listener, user, &line.rest).await,

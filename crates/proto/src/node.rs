@@ -18,21 +18,21 @@ pub const ANSWER: usize = 4 * 1024 * 1024;
 /// How long the line that asks may take to come.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is asked of the node.
+/// What is asked of the node. Those without words are `{}` and not bare, so that unknown words are refused there too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NodeAsk {
     /// How things stand.
-    Status,
+    Status {},
     /// How things stand, now and at each change.
-    Watch,
+    Watch {},
     /// Who has this address.
     Whois {
         /// The address.
         address: IpAddr,
     },
     /// Who is on the mesh, as far as this node may see.
-    Peers,
+    Peers {},
     /// A connection to a port of somebody on the mesh, or of this machine.
     Connect {
         /// Where to.

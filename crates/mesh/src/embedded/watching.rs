@@ -23,7 +23,7 @@ pub(super) async fn run(core: Arc<Core>, tell: watch::Sender<MeshStatus>) {
 }
 
 async fn follow(core: &Core, tell: &watch::Sender<MeshStatus>) -> Result<Infallible, MeshError> {
-    let mut talk = core.asking.open(&NodeAsk::Watch).await?;
+    let mut talk = core.asking.open(&NodeAsk::Watch {}).await?;
     loop {
         match core.asking.next(&mut talk).await? {
             NodeAnswer::Status(state) => told(tell, judge::status(state, core.only)),

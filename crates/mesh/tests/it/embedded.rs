@@ -263,7 +263,7 @@ async fn a_listener_that_the_node_let_go_of_is_taken_again() {
 #[tokio::test]
 async fn a_name_is_found_among_all_and_this_machine_and_never_twice() {
     let fake = Fake::start(|ask| match ask {
-        NodeAsk::Peers => Says::Line(NodeAnswer::Peers {
+        NodeAsk::Peers {} => Says::Line(NodeAnswer::Peers {
             peers: vec![peer("db.mesh.internal", "100.64.0.7"), peer("web1.friend.internal", "100.64.0.8")],
         }),
         NodeAsk::Whois { address } => {

@@ -40,7 +40,7 @@ async fn ask(node: &Node, ask: &NodeAsk) -> (NodeAnswer, BufReader<UnixStream>) 
 }
 
 async fn state(node: &Node) -> NodeState {
-    match ask(node, &NodeAsk::Status).await.0 {
+    match ask(node, &NodeAsk::Status {}).await.0 {
         NodeAnswer::Status(state) => state,
         other => panic!("{other:?}"),
     }
@@ -253,10 +253,10 @@ async fn many_programs_that_come_and_go_in_the_middle_of_everything_leave_nothin
         programs.spawn(async move {
             let mut stream = UnixStream::connect(socket).await.unwrap();
             let ask = match number % 4 {
-                0 => NodeAsk::Watch,
+                0 => NodeAsk::Watch {},
                 1 => NodeAsk::Connect { to: at },
                 2 => NodeAsk::Listen { port: 0 },
-                _ => NodeAsk::Peers,
+                _ => NodeAsk::Peers {},
             };
             let mut line = serde_json::to_vec(&ask).unwrap();
             line.push(b'\n');

@@ -51,12 +51,12 @@ async fn a_user_that_was_not_named_is_refused_and_one_that_was_is_heard() {
     let node = world.run("one", settings);
     let mesh = node.mesh().await;
     is_up(&*mesh).await;
-    for ask in [NodeAsk::Status, NodeAsk::Listen { port: 9844 }, NodeAsk::Peers] {
+    for ask in [NodeAsk::Status {}, NodeAsk::Listen { port: 9844 }, NodeAsk::Peers {}] {
         let answer = asked_by(STRANGER, node.socket(), ask).await;
         let Some(NodeAnswer::Failed(fault)) = answer else { panic!("{answer:?}") };
         assert_eq!(fault.code, FaultCode::NotAllowed);
     }
-    let answer = asked_by(FRIEND, node.socket(), NodeAsk::Status).await;
+    let answer = asked_by(FRIEND, node.socket(), NodeAsk::Status {}).await;
     assert!(matches!(&answer, Some(NodeAnswer::Status(state)) if !state.addresses.is_empty()), "{answer:?}");
 }
 
@@ -70,7 +70,7 @@ async fn a_node_for_its_own_user_alone_has_a_socket_that_nobody_else_can_open() 
     open_for_all(world.folder.path());
     let (node, _mesh) = world.node("one").await;
     open_for_all_above(&node.run.join(SOCKET));
-    assert!(asked_by(STRANGER, node.socket(), NodeAsk::Status).await.is_none());
+    assert!(asked_by(STRANGER, node.socket(), NodeAsk::Status {}).await.is_none());
 }
 
 /// The folder of a node may be passed through, as `/run/allod` may.

@@ -28,6 +28,9 @@ fn what_is_no_ask_is_refused() {
         r#"{"ask":"listen","port":65536}"#,
         r#"{"ask":"accept","listener":-1}"#,
         r#"{"ask":"whois"}"#,
+        r#"{"ask":"status","of":"web1"}"#,
+        r#"{"ask":"watch","all":true}"#,
+        r#"{"ask":"peers","like":"web"}"#,
     ] {
         assert!(serde_json::from_str::<NodeAsk>(bad).is_err(), "{bad}");
     }
@@ -38,10 +41,10 @@ fn every_ask_is_read_and_written_as_it_was() {
     let words: BTreeSet<_> = read::<NodeAsk>(ASKS)
         .iter()
         .map(|ask| match ask {
-            NodeAsk::Status => "status",
-            NodeAsk::Watch => "watch",
+            NodeAsk::Status {} => "status",
+            NodeAsk::Watch {} => "watch",
             NodeAsk::Whois { .. } => "whois",
-            NodeAsk::Peers => "peers",
+            NodeAsk::Peers {} => "peers",
             NodeAsk::Connect { .. } => "connect",
             NodeAsk::Listen { .. } => "listen",
             NodeAsk::Accept { .. } => "accept",
