@@ -62,14 +62,25 @@ pub(crate) fn used_here() -> Duration {
     used(&BTreeSet::from([std::process::id()]))
 }
 
+/// The most memory that a process has had so far, in bytes (`VmHWM`); 0 once it has ended.
+pub(crate) fn most_memory(pid: u32) -> u64 {
+    kibibytes(&format!("/proc/{pid}/status"), "VmHWM:") * 1024
+}
+
+fn kibibytes(file: &str, field: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// As people read them: whole kibibytes are exact.
+pub(crate) fn mebibytes(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
+}
+
 /// Bytes of memory that are these processes' own or their share of what is shared (`Pss`).
 pub(crate) fn memory(pids: &BTreeSet<u32>) -> u64 {
-    let of = |pid: &u32| {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-        line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
-    };
-    pids.iter().map(of).sum()
+    pids.iter().map(|pid| kibibytes(&format!("/proc/{pid}/smaps_rollup"), "Pss:") * 1024).sum()
 }
 
 #[cfg(test)]
@@ -80,6 +91,7 @@ mod tests {
     fn a_process_that_is_not_there_costs_nothing() {
         let nobody = BTreeSet::from([u32::MAX]);
         assert_eq!((used(&nobody), memory(&nobody)), (Duration::ZERO, 0));
+        assert_eq!(most_memory(u32::MAX), 0);
     }
 
     #[test]
@@ -87,5 +99,7 @@ mod tests {
         let own = tree(std::process::id());
         assert!(own.contains(&std::process::id()));
         assert!(memory(&own) > 100_000);
+        let here = std::process::id();
+        assert!(most_memory(here) > 100_000);
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cpu;
+mod farm;
 mod interleave;
 mod load;
 mod machine;

@@ -156,6 +156,22 @@ pub(crate) fn run_short(name: &str, mut command: Command) -> Result<Duration> {
     Ok(took)
 }
 
+/// The same, and the most memory that it had, in bytes. What fails says so on standard error.
+pub(crate) fn run_watched(name: &str, mut command: Command) -> Result<(Duration, u64)> {
+    command.stdout(Stdio::null());
+    let begun = Instant::now();
+    let mut running = Running::start_as_is(name, command)?;
+    let mut most = 0;
+    loop {
+        most = cpu::most_memory(running.pid()).max(most);
+        if let Some(status) = running.child.try_wait()? {
+            let took = begun.elapsed();
+            return if status.success() { Ok((took, most)) } else { bail!("{name}: {status}") };
+        }
+        stop::pause(Duration::from_millis(1))?;
+    }
+}
+
 /// A port on loopback that nobody has at this moment.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())

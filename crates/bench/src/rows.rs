@@ -8,6 +8,7 @@ mod f3;
 mod f5;
 mod f6;
 mod f7;
+mod f8;
 
 use crate::{bench::Bench, report::Report};
 use anyhow::Result;
@@ -22,4 +23,4 @@ pub(crate) struct Row {
 }
 
 /// All of them.
-pub(crate) static ROWS: &[Row] = &[f1::ROW, f2::ROW, f3::ROW, f5::ROW, f6::ROW, f7::ROW, f16::ROW, f17::ROW];
+pub(crate) static ROWS: &[Row] = &[f1::ROW, f2::ROW, f3::ROW, f5::ROW, f6::ROW, f7::ROW, f8::ROW, f16::ROW, f17::ROW];
