@@ -101,7 +101,7 @@ impl Coordinator {
         let (shown, clock) = (Arc::clone(&viewer), Arc::clone(&now));
         let publish = move |draft: &Draft, is_well: bool| shown.stored(draft, is_well, clock());
         let (store, _) = Store::start(database, draft, publish)?;
-        let server = Server::new(viewer, store, Mapper { settings }, now);
+        let server = Server::new(viewer, store, Mapper::new(settings), now);
         Ok(Self { server: Arc::new(server) })
     }
 

@@ -1,8 +1,10 @@
 //! What one node is told: the whole map, and what changed between two views. Both are made from the views alone, so a reader that
 //! was slow misses nothing: it is told the difference between what it read last and what is now.
 
+mod differences;
 pub(crate) mod session;
 
+use self::differences::Found;
 use crate::{settings::Settings, state::NodeRecord, view::View};
 use allod_meshproto::{
     Prefix,
@@ -20,9 +22,14 @@ const KEEP_MAP: &str = "cache-network-maps";
 #[derive(Debug)]
 pub(crate) struct Mapper {
     pub(crate) settings: Settings,
+    found: Found,
 }
 
 impl Mapper {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { settings, found: Found::default() }
+    }
+
     /// The whole map of a node; `None` when there is no such node.
     pub(crate) fn full(&self, view: &View, id: NodeId, now: Timestamp) -> Option<MapResponse> {
         let own = view.state.nodes().get(&id)?;
@@ -45,7 +52,7 @@ impl Mapper {
 
     /// What changed for a node from one view to another; `None` when nothing did. That the node itself is gone is not told: its
     /// stream ends.
-    pub(crate) fn delta(&self, before: &View, after: &View, id: NodeId) -> Option<MapResponse> {
+    pub(crate) fn delta(&self, before: &Arc<View>, after: &Arc<View>, id: NodeId) -> Option<MapResponse> {
         let mut delta = MapResponse::default();
         let (former, own) = (before.state.nodes().get(&id)?, after.state.nodes().get(&id)?);
         let is_member = |view: &View| view.compiled.members().contains_key(&id);
@@ -68,37 +75,43 @@ impl Mapper {
         (delta != MapResponse::default()).then_some(delta)
     }
 
-    fn peers_delta(&self, before: &View, after: &View, id: NodeId, delta: &mut MapResponse) {
-        let is_member = |view: &View| view.compiled.members().contains_key(&id);
-        let is_same_sight =
-            after.compiled.has_same_sight(&before.compiled) && is_member(before) == is_member(after);
+    fn peers_delta(&self, before: &Arc<View>, after: &Arc<View>, id: NodeId, delta: &mut MapResponse) {
+        let differences = self.found.between(before, after);
+        if let Some(concerning) = differences.concerning(id) {
+            concerning.iter().for_each(|peer| self.peer_delta(before, after, (id, *peer), delta));
+            return;
+        }
         let (former, current) = (before.compiled.members(), after.compiled.members());
-        for (peer_id, peer) in current {
-            let told = former.get(peer_id);
-            let is_online = after.online.contains(peer_id);
-            let is_same_record = told.is_some_and(|told| Arc::ptr_eq(told, peer));
-            let is_same = is_same_record && before.online.contains(peer_id) == is_online;
-            if (is_same && is_same_sight) || !after.compiled.see_each_other(id, *peer_id) {
-                continue;
-            }
-            let was_seen = told.filter(|_| before.compiled.see_each_other(id, *peer_id));
-            match was_seen {
-                Some(_) if is_same => {}
-                Some(told) => match patch(told, peer, before.online.contains(peer_id), is_online) {
+        let gone = former.keys().filter(|peer| !current.contains_key(peer));
+        current.keys().chain(gone).for_each(|peer| self.peer_delta(before, after, (id, *peer), delta));
+    }
+
+    fn peer_delta(
+        &self,
+        before: &View,
+        after: &View,
+        (id, peer_id): (NodeId, NodeId),
+        delta: &mut MapResponse,
+    ) {
+        let seen = |view: &View| {
+            let is_seen = view.compiled.see_each_other(id, peer_id);
+            view.compiled.members().get(&peer_id).filter(|_| is_seen).cloned()
+        };
+        match (seen(before), seen(after)) {
+            (None, None) => {}
+            (Some(_), None) => delta.peers_removed.push(peer_id),
+            (None, Some(peer)) => delta.peers_changed.push(self.peer(&peer, after)),
+            (Some(told), Some(peer)) => {
+                let (was_online, is_online) =
+                    (before.online.contains(&peer_id), after.online.contains(&peer_id));
+                if Arc::ptr_eq(&told, &peer) && was_online == is_online {
+                    return;
+                }
+                match patch(&told, &peer, was_online, is_online) {
                     Change::None => {}
                     Change::Patch(patch) => delta.peers_changed_patch.push(*patch),
-                    Change::Whole => delta.peers_changed.push(self.peer(peer, after)),
-                },
-                None => delta.peers_changed.push(self.peer(peer, after)),
-            }
-        }
-        for peer_id in former.keys() {
-            let is_there = current.contains_key(peer_id);
-            if (is_there && is_same_sight) || !before.compiled.see_each_other(id, *peer_id) {
-                continue;
-            }
-            if !after.compiled.see_each_other(id, *peer_id) {
-                delta.peers_removed.push(*peer_id);
+                    Change::Whole => delta.peers_changed.push(self.peer(&peer, after)),
+                }
             }
         }
     }

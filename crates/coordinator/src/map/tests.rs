@@ -27,16 +27,14 @@ pub(super) fn mapper() -> Mapper {
         stun_port: Some(3478),
     };
     let (folder, url) = (PathBuf::new(), "http://192.0.2.1".to_owned());
-    Mapper {
-        settings: Settings {
-            folder,
-            url,
-            domain: "mesh.internal".to_owned(),
-            relay,
-            tls: None,
-            first_policy: Policy::default(),
-        },
-    }
+    Mapper::new(Settings {
+        folder,
+        url,
+        domain: "mesh.internal".to_owned(),
+        relay,
+        tls: None,
+        first_policy: Policy::default(),
+    })
 }
 
 pub(super) struct World {

@@ -42,6 +42,20 @@ impl Members {
         }
     }
 
+    /// Adds those that are meant in one of both only; `false` when that can't be told one by one.
+    fn differences(&self, other: &Self, nodes: &mut BTreeSet<NodeId>) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::Some(one), Self::Some(other)) => {
+                if !Arc::ptr_eq(one, other) {
+                    nodes.extend(one.symmetric_difference(other));
+                }
+                true
+            }
+            (Self::All, Self::Some(_)) | (Self::Some(_), Self::All) => false,
+        }
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::All, Self::All) => true,
@@ -90,15 +104,16 @@ impl Compiled {
             })
     }
 
-    /// Whether who sees whom is the same in both, but for nodes that came or went.
+    /// Adds the nodes that a rule speaks of in one of both and not in the other; `false` when the policies are different ones.
+    /// Two nodes that are none of these, and are members in both, see each other in both or in neither.
     #[must_use]
-    pub fn has_same_sight(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.policy, &other.policy)
-            && self
-                .rules
-                .iter()
-                .zip(&other.rules)
-                .all(|(one, other)| one.from.is_same(&other.from) && one.to.is_same(&other.to))
+    pub fn other_sights(&self, other: &Self, nodes: &mut BTreeSet<NodeId>) -> bool {
+        if !Arc::ptr_eq(&self.policy, &other.policy) || self.rules.len() != other.rules.len() {
+            return false;
+        }
+        self.rules.iter().zip(&other.rules).all(|(one, other)| {
+            one.from.differences(&other.from, nodes) && one.to.differences(&other.to, nodes)
+        })
     }
 
     /// Whether a node's packet filter is the same in both.

@@ -6,7 +6,7 @@ use allod_meshproto::{
 };
 use allod_proto::Timestamp;
 use proptest::prelude::*;
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -172,6 +172,11 @@ fn a_policy_is_taken_only_while_its_cases_hold() {
     );
 }
 
+fn sights(one: &Compiled, other: &Compiled) -> Option<BTreeSet<NodeId>> {
+    let mut nodes = BTreeSet::new();
+    one.other_sights(other, &mut nodes).then_some(nodes)
+}
+
 #[test]
 fn what_did_not_change_is_the_same_value() {
     let policy = Arc::new(
@@ -181,10 +186,14 @@ fn what_did_not_change_is_the_same_value() {
     let mut more = nodes();
     more.insert(NodeId(5), node(5, "phone", &[]));
     let second = Compiled::new(&policy, &more, Some(&first), NOW);
-    assert!(first.has_same_sight(&second) && first.has_same_filter(&second, NodeId(4)));
+    assert_eq!(sights(&first, &second), Some(BTreeSet::new()));
+    assert!(first.has_same_filter(&second, NodeId(4)));
     more.insert(NodeId(6), node(6, "web3", &["tag:web"]));
     let third = Compiled::new(&policy, &more, Some(&second), NOW);
-    assert!(!third.has_same_sight(&second) && !third.has_same_filter(&second, NodeId(4)));
+    assert_eq!(sights(&third, &second), Some(BTreeSet::from([NodeId(6)])));
+    let other = Arc::new(Policy::parse(r#"{"allow":[]}"#).unwrap());
+    assert_eq!(sights(&Compiled::new(&other, &more, None, NOW), &third), None);
+    assert!(!third.has_same_filter(&second, NodeId(4)));
     assert!(third.has_same_filter(&second, NodeId(1)), "no rule is about the laptop");
 }
 
