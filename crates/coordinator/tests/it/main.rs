@@ -8,7 +8,6 @@
 )]
 #![expect(clippy::print_stderr, reason = "what was skipped is said")]
 
-mod client;
 mod door;
 mod headscale;
 mod hostile;
@@ -23,3 +22,5 @@ mod scale;
 mod stock;
 mod talk;
 mod world;
+
+use allod_testkit::client;

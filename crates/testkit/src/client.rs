@@ -27,14 +27,24 @@ use tokio::{
 /// What has not come by then does not come.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
-pub(crate) struct Node {
-    pub(crate) machine: MachinePrivate,
-    pub(crate) node: NodePrivate,
-    pub(crate) name: String,
+/// One machine with its keys and the name it asks for.
+#[derive(Debug)]
+pub struct Node {
+    /// What the machine proves itself with.
+    pub machine: MachinePrivate,
+    /// What the node is known by.
+    pub node: NodePrivate,
+    /// The name that it would like to have.
+    pub name: String,
 }
 
 impl Node {
-    pub(crate) fn new(name: &str) -> Self {
+    /// Fresh keys.
+    ///
+    /// # Panics
+    /// Without random numbers.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
         let random = SystemRandom::new();
         Self {
             machine: MachinePrivate::generate(&random).unwrap(),
@@ -43,15 +53,21 @@ impl Node {
         }
     }
 
-    pub(crate) fn key(&self) -> NodeKey {
+    /// The public half of the node's key.
+    #[must_use]
+    pub fn key(&self) -> NodeKey {
         self.node.public()
     }
 
-    pub(crate) fn host(&self) -> Hostinfo {
+    /// What it says of its machine.
+    #[must_use]
+    pub fn host(&self) -> Hostinfo {
         Hostinfo { hostname: self.name.clone(), app: "allod".to_owned(), ..Hostinfo::default() }
     }
 
-    pub(crate) fn register(&self, join_key: Option<&str>) -> RegisterRequest {
+    /// Asks to be let in.
+    #[must_use]
+    pub fn register(&self, join_key: Option<&str>) -> RegisterRequest {
         RegisterRequest {
             node_key: self.key(),
             auth: join_key.map(|key| RegisterAuth { auth_key: key.to_owned() }),
@@ -60,22 +76,36 @@ impl Node {
         }
     }
 
-    pub(crate) fn stream(&self) -> MapRequest {
+    /// Asks for the stream of maps.
+    #[must_use]
+    pub fn stream(&self) -> MapRequest {
         MapRequest::stream(self.key(), DiscoKey::new(*self.key().as_bytes()), self.host())
     }
 
-    pub(crate) fn lite(&self, endpoint: &str) -> MapRequest {
+    /// Says where it is heard, and asks for nothing.
+    ///
+    /// # Panics
+    /// When the endpoint is none.
+    #[must_use]
+    pub fn lite(&self, endpoint: &str) -> MapRequest {
         let endpoints = [(endpoint.parse().unwrap(), allod_meshproto::control::EndpointKind::LOCAL)];
         MapRequest::lite(self.key(), DiscoKey::new(*self.key().as_bytes()), self.host(), &endpoints)
     }
 
-    pub(crate) async fn connect(&self, to: SocketAddr, server: MachineKey) -> Control {
+    /// Connects as this machine.
+    ///
+    /// # Panics
+    /// When it is not let in.
+    pub async fn connect(&self, to: SocketAddr, server: MachineKey) -> Control {
         Control::connect(to, &self.machine, server).await.unwrap()
     }
 }
 
 /// The head of what answers, and the bytes after it.
-pub(crate) async fn http(stream: &mut TcpStream, request: &str) -> Option<(String, Vec<u8>)> {
+///
+/// # Panics
+/// When the head is no text.
+pub async fn http(stream: &mut TcpStream, request: &str) -> Option<(String, Vec<u8>)> {
     stream.write_all(request.as_bytes()).await.ok()?;
     let mut bytes = Vec::new();
     loop {
@@ -89,7 +119,11 @@ pub(crate) async fn http(stream: &mut TcpStream, request: &str) -> Option<(Strin
     }
 }
 
-pub(crate) async fn get(to: SocketAddr, path: &str) -> (String, String) {
+/// The head and the body of what answers a plain GET.
+///
+/// # Panics
+/// When nothing answers.
+pub async fn get(to: SocketAddr, path: &str) -> (String, String) {
     let mut stream = TcpStream::connect(to).await.unwrap();
     let (head, mut rest) =
         http(&mut stream, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await.unwrap();
@@ -97,21 +131,24 @@ pub(crate) async fn get(to: SocketAddr, path: &str) -> (String, String) {
     (head, String::from_utf8(rest).unwrap())
 }
 
-pub(crate) async fn key(to: SocketAddr) -> KeyReply {
+/// The keys that a coordinator shows.
+///
+/// # Panics
+/// When it shows none.
+pub async fn key(to: SocketAddr) -> KeyReply {
     KeyReply::read(get(to, "/key?v=130").await.1.as_bytes()).unwrap()
 }
 
 /// One Noise connection.
-pub(crate) struct Control {
-    pub(crate) http: SendRequest<Full<Bytes>>,
+#[derive(Debug)]
+pub struct Control {
+    /// The HTTP/2 within.
+    pub http: SendRequest<Full<Bytes>>,
 }
 
 impl Control {
-    pub(crate) async fn connect(
-        to: SocketAddr,
-        machine: &MachinePrivate,
-        server: MachineKey,
-    ) -> Option<Self> {
+    /// The handshake and HTTP/2 within; `None` when the other end does not want it.
+    pub async fn connect(to: SocketAddr, machine: &MachinePrivate, server: MachineKey) -> Option<Self> {
         let (stream, sealer, opener, rest) = raw(to, machine, server).await?;
         let http = through(stream, sealer, opener, rest);
         let (http, connection) = handshake(TokioExecutor::new(), TokioIo::new(http)).await.ok()?;
@@ -119,7 +156,11 @@ impl Control {
         Some(Self { http })
     }
 
-    pub(crate) async fn post(&mut self, path: &str, body: Vec<u8>) -> Option<(StatusCode, Incoming)> {
+    /// Posts a body; `None` when the connection ends.
+    ///
+    /// # Panics
+    /// When the path is none.
+    pub async fn post(&mut self, path: &str, body: Vec<u8>) -> Option<(StatusCode, Incoming)> {
         let request =
             Request::post(format!("https://coordinator{path}")).body(Full::new(body.into())).unwrap();
         self.http.ready().await.ok()?;
@@ -127,13 +168,24 @@ impl Control {
         Some((response.status(), response.into_body()))
     }
 
-    pub(crate) async fn register(&mut self, request: &RegisterRequest) -> RegisterReply {
+    /// Registers a node.
+    ///
+    /// # Panics
+    /// When it is not answered with a reply.
+    pub async fn register(&mut self, request: &RegisterRequest) -> RegisterReply {
         let (status, body) = self.post("/machine/register", request.write().unwrap()).await.unwrap();
         assert_eq!(status, StatusCode::OK);
         RegisterReply::read(&body.collect().await.unwrap().to_bytes()).unwrap()
     }
 
-    pub(crate) async fn map(&mut self, request: &MapRequest) -> Result<Maps, StatusCode> {
+    /// Asks for maps, or says something of the node.
+    ///
+    /// # Errors
+    /// The status, when it is not a good one.
+    ///
+    /// # Panics
+    /// When the connection ends.
+    pub async fn map(&mut self, request: &MapRequest) -> Result<Maps, StatusCode> {
         let (status, body) = self.post("/machine/map", request.write().unwrap()).await.unwrap();
         if status != StatusCode::OK {
             return Err(status);
@@ -143,7 +195,8 @@ impl Control {
 }
 
 /// A stream of maps.
-pub(crate) struct Maps {
+#[derive(Debug)]
+pub struct Maps {
     body: Incoming,
     frames: MapFrames,
     bytes: Vec<u8>,
@@ -151,7 +204,10 @@ pub(crate) struct Maps {
 
 impl Maps {
     /// The next response; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Option<MapResponse> {
+    ///
+    /// # Panics
+    /// When what comes is no map.
+    pub async fn next(&mut self) -> Option<MapResponse> {
         loop {
             let mut rest = self.bytes.as_slice();
             let response = self.frames.push(&mut rest).unwrap();
@@ -165,7 +221,10 @@ impl Maps {
     }
 
     /// The next response that is this.
-    pub(crate) async fn until(&mut self, is_it: impl Fn(&MapResponse) -> bool) -> MapResponse {
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn until(&mut self, is_it: impl Fn(&MapResponse) -> bool) -> MapResponse {
         let found = async {
             loop {
                 let response = self.next().await.expect("the stream goes on");
@@ -179,7 +238,10 @@ impl Maps {
 }
 
 /// The handshake alone.
-pub(crate) async fn raw(
+///
+/// # Panics
+/// When what answers is no upgrade.
+pub async fn raw(
     to: SocketAddr,
     machine: &MachinePrivate,
     server: MachineKey,
@@ -249,7 +311,8 @@ fn through(stream: TcpStream, mut sealer: Sealer, mut opener: Opener, first: Vec
 }
 
 /// A connection to the relay.
-pub(crate) struct Derp {
+#[derive(Debug)]
+pub struct Derp {
     stream: TcpStream,
     reader: FrameReader,
     bytes: Vec<u8>,
@@ -257,11 +320,18 @@ pub(crate) struct Derp {
 
 impl Derp {
     /// Says who it is; `None` when the relay does not take it.
-    pub(crate) async fn connect(to: SocketAddr, node: &NodePrivate) -> Option<Self> {
+    ///
+    /// # Panics
+    /// When nobody listens.
+    pub async fn connect(to: SocketAddr, node: &NodePrivate) -> Option<Self> {
         Self::connect_as(to, node, node.public()).await
     }
 
-    pub(crate) async fn connect_as(to: SocketAddr, node: &NodePrivate, told: NodeKey) -> Option<Self> {
+    /// The same, saying that it is somebody else.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    pub async fn connect_as(to: SocketAddr, node: &NodePrivate, told: NodeKey) -> Option<Self> {
         let mut stream = TcpStream::connect(to).await.unwrap();
         let request = "GET /derp HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: DERP\r\n\r\n";
         let (head, bytes) = http(&mut stream, request).await?;
@@ -281,13 +351,21 @@ impl Derp {
         }
     }
 
-    pub(crate) async fn send(&mut self, frame: &Frame) {
+    /// Sends a frame, as far as it goes.
+    ///
+    /// # Panics
+    /// When the frame can't be written.
+    pub async fn send(&mut self, frame: &Frame) {
         let mut wire = Vec::new();
         frame.write(&mut wire).unwrap();
         let _ = self.stream.write_all(&wire).await;
     }
 
-    pub(crate) async fn next(&mut self) -> Option<Frame> {
+    /// The next frame; `None` at the end.
+    ///
+    /// # Panics
+    /// When what comes is no frame.
+    pub async fn next(&mut self) -> Option<Frame> {
         loop {
             let mut rest = self.bytes.as_slice();
             let frame = self.reader.push(&mut rest).unwrap();
