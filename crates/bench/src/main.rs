@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod bench;
+mod coordinators;
 mod cpu;
+mod crowd;
 mod farm;
 mod interleave;
 mod load;
@@ -33,7 +35,7 @@ use std::{
 #[command(name = "allod-bench", version)]
 struct Flags {
     /// Rows such as f5; `all`; `list` says which there are
-    #[arg(required = true, value_name = "ROW")]
+    #[arg(required_unless_present = "serve_coordinator", value_name = "ROW")]
     rows: Vec<String>,
     /// Few and short rounds, to see whether everything works: the figures mean little
     #[arg(long)]
@@ -44,6 +46,9 @@ struct Flags {
     /// The binary to measure; otherwise the one beside this program
     #[arg(long, value_name = "FILE")]
     allod: Option<PathBuf>,
+    /// Serve a coordinator in this folder: the one that is measured, a process of its own
+    #[arg(long, value_name = "DIR", hide = true)]
+    serve_coordinator: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -62,6 +67,10 @@ fn main() -> ExitCode {
 }
 
 fn start(flags: Flags) -> Result<()> {
+    if let Some(folder) = flags.serve_coordinator {
+        machine::raise_file_limit()?;
+        return coordinators::serve(folder);
+    }
     if flags.rows.iter().any(|row| row == "list") {
         let lines: String = ROWS.iter().map(|row| format!("{:4} {}\n", row.name, row.what)).collect();
         return print(&lines);

@@ -1,6 +1,7 @@
 //! The rows that can be measured; each is one file.
 
 mod f1;
+mod f10;
 mod f16;
 mod f17;
 mod f2;
@@ -23,4 +24,5 @@ pub(crate) struct Row {
 }
 
 /// All of them.
-pub(crate) static ROWS: &[Row] = &[f1::ROW, f2::ROW, f3::ROW, f5::ROW, f6::ROW, f7::ROW, f8::ROW, f16::ROW, f17::ROW];
+pub(crate) static ROWS: &[Row] =
+    &[f1::ROW, f2::ROW, f3::ROW, f5::ROW, f6::ROW, f7::ROW, f8::ROW, f10::ROW, f16::ROW, f17::ROW];
