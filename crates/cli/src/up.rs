@@ -24,7 +24,10 @@ mod users;
 
 pub use program::Program;
 
-use crate::{failure::Failure, session::Session};
+use crate::{
+    failure::{Failure, INTERRUPTED},
+    session::Session,
+};
 use allod_proto::FaultCode;
 use announce::{Announcement, Teller};
 use clap::Args;
@@ -182,7 +185,17 @@ async fn live(
     let (paths, ports) = (supervisor.launcher().paths.clone(), supervisor.launcher().ports);
     let binary = supervisor.launcher().staff.binary.clone();
     let client = local_server::Client { binary, home: places.client(), key: owner.key.clone() };
-    let reach = join(supervisor, interrupts, &client).await?;
+    let was_there = supervisor.launcher().network.was_there();
+    let reach = match join(supervisor, interrupts, &client).await {
+        Ok(reach) => reach,
+        // Visitors come by another way, and the nodes keep trying.
+        Err(failure) if was_there && failure.exit != INTERRUPTED => {
+            not_on_the_mesh(session, &failure)?;
+            supervisor.run_until(interrupts.at_least(1)).await;
+            return Ok(());
+        }
+        Err(failure) => return Err(failure),
+    };
     let ready = unless_interrupted(interrupts, ready::wait(&paths, &reach));
     let identity = match supervisor.run_until(ready).await {
         None => return Err(Failure::interrupted("stopped before it was ready")),
@@ -217,6 +230,15 @@ async fn live(
     }
     supervisor.run_until(interrupts.at_least(1)).await;
     Ok(())
+}
+
+/// Says that apps run all the same.
+fn not_on_the_mesh(session: &Session, failure: &Failure) -> Result<(), Failure> {
+    let value = serde_json::json!({ "event": "not_on_the_mesh", "fault": failure.fault });
+    session.output.item(&value, |style| {
+        let why = crate::render::safe(&failure.fault.message);
+        format!("{} {why}; apps run, and the mesh is tried on\n", style.warn("!"))
+    })
 }
 
 /// Brings this machine onto the mesh.

@@ -3,7 +3,7 @@
 
 use crate::{
     load::Load,
-    processes::{descendants, eventually, is_alive, signal},
+    processes::{PATIENCE, descendants, eventually, is_alive, signal},
     visitor::get,
     world::World,
 };
@@ -340,6 +340,28 @@ async fn a_server_elsewhere_joins_by_a_token_is_added_by_name_and_gets_an_app_ov
     .await;
     app.deploy(&here, "v2").await.ok();
     assert_eq!(get(there.http, "a", "/").await.unwrap().header("x-version"), Some("v2"));
+    // Begun again without a hub and without its map, it is on no mesh; visitors are served all the same.
+    let hub_pid = here.pid("hub");
+    signal(hub_pid, Signal::STOP);
+    let all = there.processes();
+    there.kill_up(&all);
+    std::fs::remove_file(there.state.join("node/place/map.json")).unwrap();
+    there.up_without_waiting();
+    eventually("visitors are served", async || {
+        let answer = get(there.http, "a", "/").await.ok()?;
+        (answer.header("x-version") == Some("v2")).then_some(())
+    })
+    .await;
+    crate::processes::within(PATIENCE * 2, "it says that it is not on the mesh", async || {
+        (there.events("not_on_the_mesh") == 1).then_some(())
+    })
+    .await;
+    signal(hub_pid, Signal::CONT);
+    eventually("it is on the mesh again", async || {
+        let status = here.allod(&["servers", "status", "--server", "web1"]).await;
+        (status.code == 0).then_some(())
+    })
+    .await;
     for left in nodes_below(&bob.home) {
         signal(left, Signal::KILL);
     }

@@ -139,7 +139,7 @@ impl NetworkFlags {
         let hub = or(asked.hub, PORTS.1);
         let hub_address = if coordinator.is_some() { ports.mesh_address } else { ports.mesh_hub };
         let standing = Standing {
-            may_join: server.has_joined() && person.as_ref().is_none_or(NodePlace::has_joined),
+            may_join: [Some(&server), person.as_ref()].into_iter().flatten().all(NodePlace::has_joined),
             address: ports.mesh_address,
             hub: hub_address.map(|address| SocketAddr::new(address, hub)),
         };
@@ -178,7 +178,12 @@ impl Network {
         }
     }
 
-    /// Brings the two nodes onto the mesh, where they aren't yet; says where everything is. `binary` is who asks the hub.
+    /// Whether the server was on the mesh before: then apps don't wait until it is again.
+    pub(super) fn was_there(&self) -> bool {
+        matches!(self, Self::Own(own) if own.standing.get().address.is_some())
+    }
+
+    /// Brings the nodes onto the mesh, where they aren't yet; says where everything is. `client` is who asks the hub.
     ///
     /// # Errors
     /// [`Failure`] that says which step did not succeed.
@@ -220,10 +225,15 @@ impl OwnNetwork {
     ) -> Result<Reach, Failure> {
         for (program, place) in self.nodes().filter(|(_, place)| !place.has_joined()) {
             let token = match &self.token {
-                Some(file) => read_token(file)?,
-                None => make_token(client, paths, program).await?,
+                Some(file) => read_token(file),
+                None => make_token(client, paths, program).await,
             };
-            put(place, &token, users.of(program))?;
+            match token {
+                Ok(token) => put(place, &token, users.of(program))?,
+                // What let it in once may do so again.
+                Err(_) if place.knows_a_mesh() => {}
+                Err(failure) => return Err(failure),
+            }
         }
         self.standing.set(Standing { may_join: true, ..self.standing.get() });
         let (own, address) = is_on(Program::Node, &self.server).await?;

@@ -46,8 +46,13 @@ impl NodePlace {
         self.run.join(allod_proto::node::SOCKET)
     }
 
-    /// Whether it has joined a mesh, or is about to.
+    /// Whether it was let in: it has a map of the mesh.
     pub(super) fn has_joined(&self) -> bool {
+        self.folder().join("place/map.json").exists()
+    }
+
+    /// Whether it knows a mesh, on which it may or may not be.
+    pub(super) fn knows_a_mesh(&self) -> bool {
         self.folder().join("network.json").exists()
     }
 }
