@@ -179,12 +179,17 @@ impl Session {
         Ok(self.mesh.get_or_try_init(|| OwnMesh::of(&self.settings)).await?.as_ref())
     }
 
+    /// The same where it has to do with this address: a server elsewhere is reached whatever has become of the mesh.
+    async fn mesh_for(&self, address: SocketAddr) -> Result<Option<&OwnMesh>, Failure> {
+        if allod_mesh::is_mesh_address(address.ip()) { self.mesh().await } else { Ok(None) }
+    }
+
     /// Refuses an address that the mesh doesn't know.
     ///
     /// # Errors
     /// [`Failure`] when the mesh can be asked and knows nobody there, or it doesn't answer.
     pub async fn check_peer(&self, address: SocketAddr) -> Result<(), Failure> {
-        match self.mesh().await? {
+        match self.mesh_for(address).await? {
             Some(mesh) => mesh.check_peer(address).await,
             None => Ok(()),
         }
@@ -195,7 +200,7 @@ impl Session {
     /// # Errors
     /// As [`Session::mesh`].
     pub async fn dialer(&self, address: SocketAddr) -> Result<Arc<dyn Dialer>, Failure> {
-        let over_mesh = self.mesh().await?.and_then(|mesh| mesh.dialer(address));
+        let over_mesh = self.mesh_for(address).await?.and_then(|mesh| mesh.dialer(address));
         Ok(over_mesh.unwrap_or_else(|| Arc::new(Tcp)))
     }
 
