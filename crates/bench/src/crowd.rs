@@ -24,14 +24,16 @@ use tokio::{
 };
 
 /// What has not happened by then does not happen.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1_800);
 /// What a node says.
 enum News {
     /// It has heard of everybody.
     KnowsAll,
     /// Somebody is heard at this port now.
     Moved(u16),
-    /// Its stream has ended.
+    /// Its stream has ended, and it asks for another.
+    AskedAnew,
+    /// It gets no other.
     Ended,
 }
 
@@ -45,6 +47,8 @@ pub(crate) struct Crowd {
     pub(crate) joined: Duration,
     /// How long until each had heard of all others.
     pub(crate) acquainted: Duration,
+    /// How many streams had to be asked for anew.
+    pub(crate) anew: usize,
     _rest: Vec<Control>,
 }
 
@@ -56,22 +60,22 @@ impl Crowd {
         let begun = Instant::now();
         let mut nodes = runtime.block_on(all_join(to, join_key, (count, at_once), &tell))?;
         let joined = begun.elapsed();
-        runtime.block_on(hear(&mut news, count, |news| matches!(news, News::KnowsAll)))?;
+        let anew = runtime.block_on(hear(&mut news, count, |news| matches!(news, News::KnowsAll)))?;
         let acquainted = begun.elapsed();
         let first = nodes.pop().context("nobody")?;
         let rest = nodes.into_iter().map(|(_, control)| control).collect();
-        Ok(Self { runtime, first, news, count, joined, acquainted, _rest: rest })
+        Ok(Self { runtime, first, news, count, joined, acquainted, anew, _rest: rest })
     }
 
     /// One of them says that it is heard at another port; how long until the last of the others was told.
     pub(crate) fn change(&mut self, port: u16) -> Result<Duration> {
         let (node, control) = &mut self.first;
-        let (news, others) = (&mut self.news, self.count - 1);
+        let (news, anew, others) = (&mut self.news, &mut self.anew, self.count - 1);
         self.runtime.block_on(async {
             let begun = Instant::now();
             let said = timeout(PATIENCE, control.map(&node.lite(&format!("192.0.2.1:{port}")))).await;
             said.context("it is not heard")?.map_err(|status| anyhow!("it is not heard: {status}"))?;
-            hear(news, others, |news| matches!(news, News::Moved(told) if *told == port)).await?;
+            *anew += hear(news, others, |news| matches!(news, News::Moved(told) if *told == port)).await?;
             Ok(begun.elapsed())
         })
     }
@@ -125,23 +129,49 @@ async fn one_joins(
     let maps = control.map(&node.stream()).await;
     let mut maps = maps.map_err(|status| anyhow!("there is no stream of maps: {status}"))?;
     let first = maps.next().await.context("the first map never comes")?;
+    let mut own =
+        Listener { known: BTreeSet::new(), told: BTreeSet::new(), is_acquainted: false, count, tell };
+    own.hear(&first);
+    let asking = (control.http.clone(), node.stream());
     tokio::spawn(async move {
-        let mut known = BTreeSet::new();
-        let mut next = Some(first);
-        while let Some(map) = next {
-            let knew_all = known.len() + 1 >= count;
-            learn(&mut known, &map);
-            if !knew_all && known.len() + 1 >= count {
-                let _ = tell.send(News::KnowsAll);
+        let mut maps = Some(maps);
+        while let Some(mut stream) = maps.take() {
+            while let Some(map) = stream.next().await {
+                own.hear(&map);
             }
-            for port in ports(&map) {
-                let _ = tell.send(News::Moved(port));
-            }
-            next = maps.next().await;
+            // Who could not be told in time is hung up on; it asks anew, as stock clients do.
+            let (mut control, request) = (Control { http: asking.0.clone() }, asking.1.clone());
+            let again = tokio::spawn(async move { control.map(&request).await.ok() });
+            maps = again.await.ok().flatten();
+            let _ = own.tell.send(News::AskedAnew);
         }
-        let _ = tell.send(News::Ended);
+        let _ = own.tell.send(News::Ended);
     });
     Ok((node, control))
+}
+
+/// One node's memory of what it was told: it says each thing once, however often it is told.
+struct Listener {
+    known: BTreeSet<NodeId>,
+    told: BTreeSet<u16>,
+    is_acquainted: bool,
+    count: usize,
+    tell: UnboundedSender<News>,
+}
+
+impl Listener {
+    fn hear(&mut self, map: &MapResponse) {
+        learn(&mut self.known, map);
+        if !self.is_acquainted && self.known.len() + 1 >= self.count {
+            self.is_acquainted = true;
+            let _ = self.tell.send(News::KnowsAll);
+        }
+        for port in ports(map) {
+            if self.told.insert(port) {
+                let _ = self.tell.send(News::Moved(port));
+            }
+        }
+    }
 }
 
 fn learn(known: &mut BTreeSet<NodeId>, map: &MapResponse) {
@@ -161,16 +191,21 @@ fn ports(map: &MapResponse) -> BTreeSet<u16> {
     patches.chain(whole).flatten().map(SocketAddr::port).collect()
 }
 
-async fn hear(news: &mut UnboundedReceiver<News>, count: usize, is_it: impl Fn(&News) -> bool) -> Result<()> {
+async fn hear(
+    news: &mut UnboundedReceiver<News>,
+    count: usize,
+    is_it: impl Fn(&News) -> bool,
+) -> Result<usize> {
     let hearing = async {
-        let mut heard = 0;
+        let (mut heard, mut anew) = (0, 0);
         while heard < count {
             match news.recv().await.context("nobody is left")? {
                 News::Ended => bail!("a stream of maps has ended"),
+                News::AskedAnew => anew += 1,
                 said => heard += usize::from(is_it(&said)),
             }
         }
-        Ok(())
+        Ok(anew)
     };
     timeout(PATIENCE, hearing).await.context("not everybody was told")?
 }
@@ -195,6 +230,20 @@ mod tests {
         assert_eq!(known, BTreeSet::from([NodeId(2), NodeId(3)]));
         learn(&mut known, &MapResponse { peers: vec![peer(9)], ..MapResponse::default() });
         assert_eq!(known, BTreeSet::from([NodeId(9)]));
+    }
+
+    #[test]
+    fn what_a_node_is_told_twice_it_says_once() {
+        let (tell, mut news) = unbounded_channel();
+        let mut own =
+            Listener { known: BTreeSet::new(), told: BTreeSet::new(), is_acquainted: false, count: 2, tell };
+        let moved = Told { endpoints: vec!["192.0.2.1:7".parse().unwrap()], ..peer(1) };
+        let map = MapResponse { peers: vec![moved], ..MapResponse::default() };
+        own.hear(&map);
+        own.hear(&map);
+        assert!(matches!(news.try_recv(), Ok(News::KnowsAll)));
+        assert!(matches!(news.try_recv(), Ok(News::Moved(7))));
+        assert!(news.try_recv().is_err());
     }
 
     #[test]

@@ -42,6 +42,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         ("rate", "joins, until all are in", "nodes/s", Better::Higher, Some(Goal::Ratio(5.0))),
         ("acquainted", "joins, until each has heard of all", "s", Better::Lower, Some(Goal::Ratio(5.0))),
         ("join-cpu", "joins, processor time of the coordinator for each", "ms", Better::Lower, None),
+        ("anew", "streams that had to be asked for anew", "", Better::Lower, None),
         ("memory", "memory with all of them there", "MiB", Better::Lower, Some(Goal::Ratio(5.0))),
         ("node", "memory for each node", "KiB", Better::Lower, Some(Goal::Ratio(5.0))),
         ("node", "the same, by itself (N9)", "KiB", Better::Lower, Some(Goal::AtMost(64.0))),
@@ -82,6 +83,7 @@ fn turn(bench: &Bench, kind: &Kind, name: &str, (count, at_once): (usize, usize)
         ("rate", nodes / crowd.joined.as_secs_f64()),
         ("acquainted", crowd.acquainted.as_secs_f64()),
         ("join-cpu", join_cpu),
+        ("anew", f64::from(u32::try_from(crowd.anew)?)),
         ("memory", cpu::mebibytes(full)),
         ("node", cpu::mebibytes(full.saturating_sub(empty)) * 1024.0 / nodes),
     ]);
