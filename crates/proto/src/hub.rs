@@ -240,6 +240,9 @@ pub struct HubNodes {
     /// What is to be done with the root key, while something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root_key: Option<String>,
+    /// Stock clients that are told of no relay, since there is no certificate: they may never come up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_relay: Vec<String>,
 }
 
 /// A node of the mesh. What it says of itself is text of a stranger.

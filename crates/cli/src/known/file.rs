@@ -33,7 +33,11 @@ pub(super) fn write(path: &Path, mut known: KnownServer) -> Result<(), KnownErro
     };
     if is_old || !copy.exists() {
         known.synced = known.head_at;
-        sweep(path).map_err(|error| KnownError::Io { path: path.to_owned(), error })?;
+        // Not at the first time: for a thousand new servers that would be a look at all for each. What a program that was killed
+        // then has left goes an hour later.
+        if copy.exists() {
+            sweep(path).map_err(|error| KnownError::Io { path: path.to_owned(), error })?;
+        }
         write_atomic(&copy, &to_bytes(path, &known)?, 0o600).map_err(of_store)?;
     }
     write_unsynced(path, &to_bytes(path, &known)?, 0o600).map_err(of_store)

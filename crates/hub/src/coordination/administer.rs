@@ -96,6 +96,10 @@ impl Coordination {
             nodes: nodes.iter().map(|status| node::tell(status, now)).collect(),
             waiting: self.coordinator.waiting().len(),
             root_key: self.root_key(),
+            without_relay: without_relay(
+                self.urls.first().is_some_and(|url| url.starts_with("https:")),
+                nodes.iter().map(|status| (status.node.is_ours(), status.node.name.as_str())),
+            ),
         })
     }
 
@@ -273,4 +277,21 @@ fn cause(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Who waits for a relay in vain: a stock client speaks to one over HTTPS only.
+fn without_relay<'a>(is_secure: bool, nodes: impl Iterator<Item = (bool, &'a str)>) -> Vec<String> {
+    nodes.filter(|(is_ours, _)| !is_ours && !is_secure).map(|(_, name)| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_stock_clients_and_only_without_a_certificate_lack_the_relay() {
+        let nodes = [(true, "web1"), (false, "phone")];
+        assert_eq!(without_relay(false, nodes.into_iter()), ["phone"]);
+        assert!(without_relay(true, nodes.into_iter()).is_empty());
+    }
 }

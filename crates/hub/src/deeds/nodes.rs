@@ -176,6 +176,13 @@ fn list(place: &Place, nodes: &HubNodes, now: Timestamp) -> Result<(), Fault> {
     if nodes.waiting > 0 {
         place.show.note(&format!("{} waiting for you: allod hub nodes waiting", nodes.waiting));
     }
+    if !nodes.without_relay.is_empty() {
+        place.show.note(&format!(
+            "{}: stock clients, and told of no relay, since this hub has no certificate; they reach only whom a direct path leads \
+             to, and `tailscale up` may wait for ever. Give the hub --certificate and --certificate-key, and --url https://…",
+            nodes.without_relay.join(", ")
+        ));
+    }
     if let Some(root_key) = &nodes.root_key {
         place.show.note(root_key);
     }
