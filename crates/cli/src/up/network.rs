@@ -172,7 +172,9 @@ impl Network {
         let standing = own.standing.get();
         match program {
             Program::Executor | Program::Hub | Program::Proxy => true,
-            Program::Node | Program::ClientNode => standing.may_join,
+            Program::Node => standing.may_join,
+            // The server is the first, and so has the first address.
+            Program::ClientNode => standing.may_join && standing.address.is_some(),
             // It is told where the hub is.
             Program::Agent => standing.address.is_some(),
         }
@@ -237,6 +239,13 @@ impl OwnNetwork {
         }
         self.standing.set(Standing { may_join: true, ..self.standing.get() });
         let (own, address) = is_on(Program::Node, &self.server).await?;
+        let hub = if self.person.is_some() { Some(address) } else { hub_of(&own).await.or(ports.mesh_hub) };
+        let standing = Standing {
+            may_join: true,
+            address: Some(address),
+            hub: hub.map(|address| SocketAddr::new(address, self.hub)),
+        };
+        self.standing.set(standing);
         // The person's node is asked where there is one; where the hub is elsewhere, the server's own knows the way too.
         let (through, socket) = match &self.person {
             Some(place) => (is_on(Program::ClientNode, place).await?.0, place.socket()),
@@ -246,23 +255,18 @@ impl OwnNetwork {
             // It has let its node in and is of no use to anybody now.
             let _ = std::fs::remove_file(place.token());
         }
-        let hub = if self.person.is_some() {
+        if self.person.is_some() {
             take_root_key(client, paths).await?;
-            Some(address)
-        } else {
-            hub_of(&own).await.or(ports.mesh_hub)
-        };
+        }
         let remembered = Ports { mesh_address: Some(address), mesh_hub: hub, ..ports };
         if remembered != ports {
             ports::remember(&paths.state.join("up.json"), remembered).map_err(|error| cannot(&error))?;
         }
-        let hub = hub.map(|address| SocketAddr::new(address, self.hub));
-        self.standing.set(Standing { may_join: true, address: Some(address), hub });
         let place = MeshPlace { socket, start: None };
         place.save(&client.home.join("state")).map_err(|error| cannot(&error))?;
         let management = SocketAddr::new(address, self.management);
         let has_hub = self.person.is_some();
-        Ok(Reach { management, hub, has_hub, dialer: crate::mesh::over(through) })
+        Ok(Reach { management, hub: standing.hub, has_hub, dialer: crate::mesh::over(through) })
     }
 }
 
