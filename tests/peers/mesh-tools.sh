@@ -32,7 +32,6 @@ until_said() {
 "$allod" up --state "$dir/s" --json >"$dir/up.out" 2>"$dir/up.err" &
 pids+=("$!")
 until_said "$dir/up.out" '"event":"ready"'
-owner() { ALLOD_HOME="$dir/s/client" "$allod" "$@"; }
 ana() { ALLOD_HOME="$dir/ana" "$allod" "$@"; }
 mkdir "$dir/ana"
 "$allod" hub --state "$dir/s" keys create >"$dir/token" 2>"$dir/keys.err" || die "no token"
@@ -61,7 +60,7 @@ END
 "$sshd" -D -e -f "$dir/sshd_config" 2>"$dir/sshd.err" &
 pids+=("$!")
 for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.1; done
-ana --json serve "22:$port" --for local-operator >"$dir/serve.out" 2>"$dir/serve.err" &
+ALLOD_HOME="$dir/ana" "$allod" --json serve "22:$port" --for local-operator >"$dir/serve.out" 2>"$dir/serve.err" &
 pids+=("$!")
 until_said "$dir/serve.out" listens
 
@@ -90,9 +89,9 @@ cmp "$dir/tree/a" "$dir/tree2/a" || die "rsync changed it"
 if $over nobody-here true 2>/dev/null; then die "ssh found nobody"; fi
 
 # The hub's page, by curl, three ways; and nothing but the mesh behind the proxy.
-owner --json forward 0:local:9845 >"$dir/forward.out" 2>"$dir/forward.err" &
+ALLOD_HOME="$dir/s/client" "$allod" --json forward 0:local:9845 >"$dir/forward.out" 2>"$dir/forward.err" &
 pids+=("$!")
-owner --json socks --listen 127.0.0.1:0 >"$dir/socks.out" 2>"$dir/socks.err" &
+ALLOD_HOME="$dir/s/client" "$allod" --json socks --listen 127.0.0.1:0 >"$dir/socks.out" 2>"$dir/socks.err" &
 pids+=("$!")
 until_said "$dir/forward.out" listens
 until_said "$dir/socks.out" listens
