@@ -3,9 +3,11 @@
 
 mod on_demand;
 mod place;
+mod token;
 
 pub use on_demand::start;
 pub use place::{MeshPlace, NodeFolders};
+pub use token::read_token;
 
 use crate::{failure::Failure, settings::Settings};
 use allod_mesh::{

@@ -179,6 +179,17 @@ impl Session {
         Ok(self.mesh.get_or_try_init(|| OwnMesh::of(&self.settings)).await?.as_ref())
     }
 
+    /// The same, for what can't be done without one.
+    ///
+    /// # Errors
+    /// [`Failure`] also when this machine is on none.
+    pub async fn own_mesh(&self) -> Result<&OwnMesh, Failure> {
+        self.mesh().await?.ok_or_else(|| {
+            Failure::new(FaultCode::NotFound, "this machine is on no mesh")
+                .hint("`allod join TOKEN` brings it onto one")
+        })
+    }
+
     /// The same where it has to do with this address: a server elsewhere is reached whatever has become of the mesh.
     async fn mesh_for(&self, address: SocketAddr) -> Result<Option<&OwnMesh>, Failure> {
         if allod_mesh::is_mesh_address(address.ip()) { self.mesh().await } else { Ok(None) }

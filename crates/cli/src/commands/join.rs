@@ -10,14 +10,12 @@ use crate::{
 use allod_mesh::{Mesh as _, MeshStatus};
 use allod_proto::FaultCode;
 use clap::Args;
-use std::{io::Read as _, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 /// How long the coordinator may take to let the machine in; a person may take longer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The longest token that is read.
-const LONGEST: u64 = 4096;
 /// The longest run folder; what stands after it in a socket's path must fit.
 const LONGEST_RUN: usize = 80;
 
@@ -98,7 +96,7 @@ fn words(join: &Join) -> Result<(Vec<String>, Option<Zeroizing<String>>), Failur
         (Some(token), _) => {
             words.extend(["--join".to_owned(), "-".to_owned()]);
             let token = if token == "-" {
-                read(std::io::stdin(), "standard input")?
+                mesh::read_token(std::io::stdin(), "standard input")?
             } else {
                 Zeroizing::new(token.clone())
             };
@@ -109,25 +107,15 @@ fn words(join: &Join) -> Result<(Vec<String>, Option<Zeroizing<String>>), Failur
             if let Some(file) = &join.auth_key_file {
                 let named = |error: std::io::Error| Failure::usage(format!("{}: {error}", file.display()));
                 words.extend(["--auth-key".to_owned(), "-".to_owned()]);
-                input = Some(read(std::fs::File::open(file).map_err(named)?, &file.display().to_string())?);
+                input = Some(mesh::read_token(
+                    std::fs::File::open(file).map_err(named)?,
+                    &file.display().to_string(),
+                )?);
             }
         }
         (None, None) => return Err(Failure::usage("give a token, or --coordinator URL")),
     }
     Ok((words, input))
-}
-
-/// One line.
-fn read(from: impl std::io::Read, what: &str) -> Result<Zeroizing<String>, Failure> {
-    let mut text = Zeroizing::new(String::new());
-    from.take(LONGEST)
-        .read_to_string(&mut text)
-        .map_err(|error| Failure::usage(format!("{what}: {error}")))?;
-    let line = text.trim();
-    if line.is_empty() || line.contains('\n') {
-        return Err(Failure::usage(format!("{what} holds no token: one line is wanted")));
-    }
-    Ok(Zeroizing::new(line.to_owned()))
 }
 
 fn is_refused(status: &MeshStatus) -> bool {

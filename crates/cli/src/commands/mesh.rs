@@ -25,11 +25,7 @@ pub struct Mesh {}
 /// # Errors
 /// [`Failure`] when this machine is on no mesh of its own, or its node does not answer.
 pub async fn run(session: &Session, _: Mesh) -> Result<(), Failure> {
-    let own = session.mesh().await?;
-    let own = own.ok_or_else(|| {
-        Failure::new(FaultCode::NotFound, "this machine is on no mesh")
-            .hint("`allod join TOKEN` brings it onto one")
-    })?;
+    let own = session.own_mesh().await?;
     let status = own.settled_status().await;
     let peers = match own.node() {
         Some(node) => {

@@ -47,11 +47,7 @@ impl FromStr for Way {
 /// # Errors
 /// [`Failure`] without a mesh, and when the port is taken there.
 pub async fn run(session: &Session, serve: Serve) -> Result<(), Failure> {
-    let own = session.mesh().await?;
-    let own = own.ok_or_else(|| {
-        Failure::new(FaultCode::NotFound, "this machine is on no mesh")
-            .hint("`allod join TOKEN` brings it onto one")
-    })?;
+    let own = session.own_mesh().await?;
     let mesh = Arc::clone(own.mesh());
     let opening = FollowingListener::open(Arc::clone(&mesh), serve.way.mesh);
     let listener = tokio::select! {

@@ -10,13 +10,17 @@ use super::{
     program::Program,
     users::Users,
 };
-use crate::{failure::Failure, mesh::MeshPlace};
+use crate::{
+    failure::Failure,
+    mesh::{MeshPlace, read_token},
+};
 use allod_mesh::{EmbeddedMesh, Mesh as _};
-use allod_proto::FaultCode;
+use allod_proto::{FaultCode, headers::MANAGEMENT_PORT};
 use allod_rpc::client::{Dialer, Tcp};
 use clap::{Args, ValueEnum};
 use std::{
     cell::Cell,
+    fs::File,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::chown,
     path::{Path, PathBuf},
@@ -25,9 +29,10 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout};
+use zeroize::Zeroizing;
 
 /// Where the management API and the hub are on the mesh.
-const PORTS: (u16, u16) = (9844, 9845);
+const PORTS: (u16, u16) = (MANAGEMENT_PORT, 9845);
 /// How long the hub may take to answer, and the coordinator to let a node in.
 const PATIENCE: Duration = Duration::from_secs(30);
 const BETWEEN: Duration = Duration::from_millis(50);
@@ -227,7 +232,7 @@ impl OwnNetwork {
     ) -> Result<Reach, Failure> {
         for (program, place) in self.nodes().filter(|(_, place)| !place.has_joined()) {
             let token = match &self.token {
-                Some(file) => read_token(file),
+                Some(file) => token_in(file),
                 None => make_token(client, paths, program).await,
             };
             match token {
@@ -278,19 +283,16 @@ async fn hub_of(mesh: &EmbeddedMesh) -> Option<IpAddr> {
 }
 
 /// The token of the command line.
-fn read_token(file: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(file).map_err(|error| {
+fn token_in(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    let opened = File::open(file).map_err(|error| {
         Failure::usage(format!("{}: {error}", file.display()))
             .hint("on the hub: allod hub keys create --tag tag:server >FILE")
     })?;
-    match text.trim() {
-        token if !token.is_empty() && !token.contains(char::is_whitespace) => Ok(token.to_owned()),
-        _ => Err(Failure::usage(format!("{} holds no token: one line is wanted", file.display()))),
-    }
+    read_token(opened, &file.display().to_string())
 }
 
 /// A token that lets in one machine, made by the hub as a person would have it made.
-async fn make_token(client: &Client, paths: &Paths, program: Program) -> Result<String, Failure> {
+async fn make_token(client: &Client, paths: &Paths, program: Program) -> Result<Zeroizing<String>, Failure> {
     let tags: &[&str] = match program {
         Program::Node => &["--tag", "tag:server", "--tag", HUB],
         _ => &[],
@@ -302,7 +304,7 @@ async fn make_token(client: &Client, paths: &Paths, program: Program) -> Result<
         let ran = client.run_plain(words.iter().chain(tags).chain(&["--json"])).await?;
         let token = ran.last().get("token").and_then(|token| token.as_str().map(str::to_owned));
         if let Some(token) = token.filter(|_| ran.code == 0) {
-            return Ok(token);
+            return Ok(Zeroizing::new(token));
         }
         // The hub is on its way.
         if Instant::now() > deadline {
