@@ -4,7 +4,7 @@
 
 use crate::{
     AppRef, CommandId, Fault, FaultCode, Role,
-    messages::{app, audit, keys, ops, secrets, server},
+    messages::{app, audit, keys, named, ops, secrets, server},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -178,6 +178,27 @@ commands! {
     /// Exactly what a key may do.
     KeysCan = "keys.can", keys::KeysCan => keys::KeysCanReply, Read, Caller, Filtered;
 
+    /// Run a named command.
+    CommandRun = "command.run", named::CommandRun => named::CommandRunReply, Change, Caller, Whole;
+    /// A run's events.
+    CommandOutput = "command.output", named::CommandOutput => (), Stream, Caller, Whole;
+    /// End a run.
+    CommandCancel = "command.cancel", named::CommandCancel => named::CommandCancelReply, Change, Caller, Whole;
+    /// What runs, and what ran lately.
+    CommandRuns = "command.runs", named::CommandRuns => named::CommandRunsReply, Read, Caller, Whole;
+    /// What may be run.
+    CommandList = "command.list", named::CommandList => named::CommandListReply, Read, Caller, Whole;
+    /// How a named command came to be what it is.
+    CommandHistory = "command.history", named::CommandHistory => named::CommandHistoryReply, Read, Operator, Whole;
+    /// A new named command, or another text for one.
+    CommandAdd = "command.add", named::CommandAdd => named::CommandChanged, Change, Owner, Whole;
+    /// Nobody may run it from now on.
+    CommandRemove = "command.remove", named::CommandRemove => named::CommandChanged, Change, Owner, Whole;
+    /// A second person's yes to one run.
+    CommandApprove = "command.approve", named::CommandApprove => named::CommandApproveReply, Change, Viewer, Whole;
+    /// Stop all callers, or let them in again.
+    GatePanic = "gate.panic", named::GatePanic => named::GatePanicReply, Change, Operator, Whole;
+
     /// Lines of the record.
     AuditShow = "audit.show", audit::AuditShow => audit::AuditShowReply, Read, Operator, Whole;
     /// Lines as they come.
@@ -259,6 +280,16 @@ impl Command {
             | Self::KeysRevoke(_)
             | Self::KeysRotate(_)
             | Self::KeysCan(_)
+            | Self::CommandRun(_)
+            | Self::CommandOutput(_)
+            | Self::CommandCancel(_)
+            | Self::CommandRuns(_)
+            | Self::CommandList(_)
+            | Self::CommandHistory(_)
+            | Self::CommandAdd(_)
+            | Self::CommandRemove(_)
+            | Self::CommandApprove(_)
+            | Self::GatePanic(_)
             | Self::AuditShow(_)
             | Self::AuditFollow(_)
             | Self::AuditVerify(_)
@@ -282,6 +313,10 @@ impl Command {
             }
             Self::AppMissing(p) => serde_json::json!({"app": p.app, "chunks": p.chunks.len()}),
             Self::AppPreflight(p) => serde_json::json!({"app": p.spec.app, "bytes": p.bytes}),
+            Self::CommandRun(p) => p.recorded(),
+            Self::CommandAdd(p) => {
+                serde_json::json!({"name": p.name, "text_sha256": crate::Digest::of(&p.text)})
+            }
             other => other.params(),
         }
     }
@@ -400,6 +435,8 @@ pub enum StreamItem {
     Log(Vec<app::LogLine>),
     /// Exact lines of the record.
     Record(Vec<String>),
+    /// What happened in a run of a named command.
+    Run(Vec<crate::named::RunEvent>),
     /// Nothing happened for a while; the stream lives.
     Idle {},
     /// The stream fails here.

@@ -3,11 +3,13 @@
 pub mod command;
 pub mod executor;
 pub mod fault;
+pub mod gate;
 pub mod headers;
 pub mod hub;
 pub mod limits;
 pub mod manifest;
 pub mod messages;
+pub mod named;
 pub mod names;
 pub mod node;
 pub mod operation;
@@ -23,7 +25,8 @@ pub mod words;
 pub use command::{Command, CommandName, Kind, Reply, Request};
 pub use fault::{Fault, FaultCode};
 pub use names::{
-    AppName, AppRef, CommandId, EnvName, InstanceId, NameError, OperationId, ReleaseId, SecretName, UnitName,
+    AppName, AppRef, CommandId, EnvName, InstanceId, NameError, NamedCommandName, OperationId, ParamName,
+    ReleaseId, RunId, SecretName, UnitName,
 };
 pub use role::Role;
 pub use words::{Digest, Epoch, Fingerprint, Nonce, Timestamp};

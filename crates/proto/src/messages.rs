@@ -3,6 +3,7 @@
 pub mod app;
 pub mod audit;
 pub mod keys;
+pub mod named;
 pub mod ops;
 pub mod secrets;
 pub mod server;

@@ -128,6 +128,34 @@ name!(
     |text| text.rsplit_once('-').is_some_and(|(unit, tail)| is_label(unit) && tail.len() == 8 && is_lower_hex(tail))
 );
 
+name!(
+    /// A named command: `[a-z][a-z0-9_-]{0,62}`.
+    NamedCommandName, "a command's name", "a lower-case letter, then up to 62 of a-z, 0-9, _ and -",
+    |text| text.len() <= 63
+        && text.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-')
+);
+name!(
+    /// A parameter of a named command: `[a-z][a-z0-9_]{0,30}`.
+    ParamName, "a parameter's name", "a lower-case letter, then up to 30 of a-z, 0-9 and _",
+    |text| text.len() <= 31
+        && text.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+);
+name!(
+    /// One run of a named command on one server: `run-` and 12 hexadecimal digits.
+    RunId, "a run's id", "run- and 12 of 0-9 and a-f",
+    |text| text.strip_prefix("run-").is_some_and(|rest| rest.len() == 12 && is_lower_hex(rest))
+);
+
+impl RunId {
+    /// The id that belongs to this digest.
+    #[must_use]
+    pub fn of(digest: &crate::Digest) -> Self {
+        Self(format!("run-{}", first_hex(digest, 12)))
+    }
+}
+
 impl OperationId {
     /// The id that belongs to this digest.
     #[must_use]
