@@ -3,6 +3,7 @@
 mod app;
 mod audit;
 mod keys;
+mod named;
 mod ops;
 mod server;
 
@@ -32,7 +33,11 @@ pub(crate) async fn run(agent: &Arc<Agent>, permit: &Permit, command: Command) -
         Command::OpsList(params) => reply(ops::list(agent, permit, &params)),
         Command::OpsAttach(params) => ops::attach(agent, permit, &params).await,
         Command::KeysList(_) => reply(keys::list(agent)),
-        Command::KeysCan(params) => reply(keys::can(agent, permit, &params)?),
+        Command::KeysCan(params) => reply(keys::can(agent, permit, &params).await?),
+        Command::CommandList(_) => reply(named::list(agent, permit).await?),
+        Command::CommandHistory(params) => reply(named::history(agent, params).await?),
+        Command::CommandRuns(_) => reply(named::runs(agent, permit).await?),
+        Command::CommandOutput(params) => named::output(agent, permit, params).await,
         Command::AuditShow(params) => reply(audit::show(agent, &params).await?),
         Command::AuditFollow(params) => Ok(audit::follow(agent, &params)),
         Command::AuditVerify(_) => reply(audit::verify(agent).await?),
@@ -54,6 +59,12 @@ pub(crate) async fn run(agent: &Arc<Agent>, permit: &Permit, command: Command) -
         | Command::OpsCancel(_)
         | Command::KeysAdd(_)
         | Command::KeysRevoke(_)
-        | Command::KeysRotate(_) => Err(unexpected()),
+        | Command::KeysRotate(_)
+        | Command::CommandRun(_)
+        | Command::CommandCancel(_)
+        | Command::CommandAdd(_)
+        | Command::CommandRemove(_)
+        | Command::CommandApprove(_)
+        | Command::GatePanic(_) => Err(unexpected()),
     }
 }

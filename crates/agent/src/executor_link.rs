@@ -149,7 +149,12 @@ fn deadline(action: &Action) -> Duration {
         | Action::RecordRead { .. }
         | Action::Keys {}
         | Action::LogRead { .. }
-        | Action::LogList { .. } => Duration::from_secs(20),
+        | Action::LogList { .. }
+        | Action::Commands {}
+        | Action::CommandHistory { .. }
+        | Action::Runs {}
+        | Action::RunRead { .. }
+        | Action::RunLeft { .. } => Duration::from_secs(20),
     }
 }
 

@@ -73,7 +73,7 @@ impl Service for AgentService {
             let chunk = kept.await.map_err(|_| unexpected())??;
             commands::reply(ChunkReply { chunk })
         };
-        match dispatch(&ReadRecorder(Arc::clone(&self.0)), caller, request, keep).await? {
+        match dispatch(&ReadRecorder(Arc::clone(&self.0)), None, caller, request, keep).await? {
             Answer::Reply(value) => Ok(value),
             Answer::Fault(fault) => Err(fault),
             Answer::Stream(_) => Err(unexpected()),
@@ -111,7 +111,7 @@ async fn answer(agent: &Arc<Agent>, caller: Caller, incoming: Incoming) -> Resul
             let run = async move |permit: Permit, request: Request| {
                 commands::run(&acting, &permit, request.command).await
             };
-            dispatch(&ReadRecorder(Arc::clone(agent)), caller, incoming.request, run).await
+            dispatch(&ReadRecorder(Arc::clone(agent)), None, caller, incoming.request, run).await
         }
     }
 }

@@ -18,14 +18,25 @@ pub struct Complaint {
     pub hint: Option<String>,
 }
 
+impl Complaint {
+    /// As it is shown about this file: `deploy-site.toml:3: timeout: …`.
+    #[must_use]
+    pub fn about(&self, file: &str) -> String {
+        let mut text = format!("{file}:{}: ", self.line);
+        if !self.path.is_empty() {
+            text.push_str(&format!("{}: ", self.path));
+        }
+        text.push_str(&self.message);
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("; {hint}"));
+        }
+        text
+    }
+}
+
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", crate::FILE, self.line)?;
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.message)?;
-        self.hint.iter().try_for_each(|hint| write!(f, "; {hint}"))
+        f.write_str(&self.about(crate::FILE))
     }
 }
 
@@ -35,13 +46,18 @@ pub struct Complaints(Vec<Complaint>);
 
 impl Complaints {
     /// `Err` if there is anything to complain about.
-    pub(crate) fn check(mut found: Vec<Complaint>) -> Result<(), Self> {
+    ///
+    /// # Errors
+    /// All of them, in the order of the file.
+    pub fn check(mut found: Vec<Complaint>) -> Result<(), Self> {
         found.sort();
         found.dedup();
         if found.is_empty() { Ok(()) } else { Err(Self(found)) }
     }
 
-    pub(crate) fn one(complaint: Complaint) -> Self {
+    /// Just this one.
+    #[must_use]
+    pub fn one(complaint: Complaint) -> Self {
         Self(vec![complaint])
     }
 
@@ -73,14 +89,19 @@ impl fmt::Display for Complaints {
 
 /// Where a key or value stands in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Spot {
-    pub(crate) line: usize,
-    pub(crate) column: usize,
-    pub(crate) path: String,
+pub struct Spot {
+    /// Counts from 1.
+    pub line: usize,
+    /// Characters from the start of the line, from 1.
+    pub column: usize,
+    /// The key, as `units.web.start`.
+    pub path: String,
 }
 
 impl Spot {
-    pub(crate) fn complain(&self, message: impl Into<String>) -> Complaint {
+    /// That this is wrong here.
+    #[must_use]
+    pub fn complain(&self, message: impl Into<String>) -> Complaint {
         Complaint {
             line: self.line,
             column: self.column,
@@ -92,7 +113,9 @@ impl Spot {
 }
 
 impl Complaint {
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -100,13 +123,16 @@ impl Complaint {
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct At<T> {
-    pub(crate) spot: Spot,
-    pub(crate) value: T,
+pub struct At<T> {
+    /// Where.
+    pub spot: Spot,
+    /// What.
+    pub value: T,
 }
 
 /// The known word that was probably meant: close enough that a slip of the fingers explains it.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))

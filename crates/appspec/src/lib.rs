@@ -1,10 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-mod complaint;
+pub mod complaint;
 mod document;
 mod health;
-mod measure;
-mod reader;
+pub mod measure;
+pub mod reader;
 mod resolve;
 mod unit;
 mod written;

@@ -1,7 +1,10 @@
 //! Spans of time and sizes as people write them: `500ms`, `10s`, `2m`, `1h`; `64KB`, `128MB`, `2GB`.
 
 /// Milliseconds of `500ms`, `10s`, `2m` or `1h`.
-pub(crate) fn milliseconds(text: &str) -> Result<u64, &'static str> {
+///
+/// # Errors
+/// What is wrong with it, as a clause.
+pub fn milliseconds(text: &str) -> Result<u64, &'static str> {
     const FORM: &str = "not a span of time; write 500ms, 10s, 2m or 1h";
     let (number, unit) = split(text).ok_or(FORM)?;
     let scale = match unit {
@@ -16,7 +19,10 @@ pub(crate) fn milliseconds(text: &str) -> Result<u64, &'static str> {
 }
 
 /// Bytes of `64KB`, `128MB` or `2GB`; the units are powers of 1024.
-pub(crate) fn bytes(text: &str) -> Result<u64, &'static str> {
+///
+/// # Errors
+/// What is wrong with it, as a clause.
+pub fn bytes(text: &str) -> Result<u64, &'static str> {
     const FORM: &str = "not a size; write 64KB, 128MB or 2GB";
     let (number, unit) = split(text).ok_or(FORM)?;
     let scale: u64 = match unit {

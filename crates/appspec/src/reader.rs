@@ -9,24 +9,29 @@ use toml::{
 };
 
 /// Words in order, each with its place.
-pub(crate) type List = At<Vec<At<String>>>;
+pub type List = At<Vec<At<String>>>;
 
 /// The text's line starts, and what was complained about so far.
-pub(crate) struct Reader<'t> {
+pub struct Reader<'t> {
     text: &'t str,
     line_starts: Vec<usize>,
-    pub(crate) complaints: Vec<Complaint>,
+    /// What was complained about so far.
+    pub complaints: Vec<Complaint>,
 }
 
 impl<'t> Reader<'t> {
-    pub(crate) fn new(text: &'t str) -> Self {
+    /// For this text.
+    #[must_use]
+    pub fn new(text: &'t str) -> Self {
         let after_newlines =
             text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(after_newlines).collect();
         Self { text, line_starts, complaints: Vec::new() }
     }
 
-    pub(crate) fn spot(&self, offset: usize, path: String) -> Spot {
+    /// The place of a byte of the text.
+    #[must_use]
+    pub fn spot(&self, offset: usize, path: String) -> Spot {
         let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
         let start = self.line_starts.get(line - 1).copied().unwrap_or(0);
         let column = self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1;
@@ -35,7 +40,7 @@ impl<'t> Reader<'t> {
 }
 
 /// One table while its keys are taken out.
-pub(crate) struct Keys<'r, 't> {
+pub struct Keys<'r, 't> {
     reader: &'r mut Reader<'t>,
     table: &'r DeTable<'t>,
     prefix: String,
@@ -45,11 +50,14 @@ pub(crate) struct Keys<'r, 't> {
 }
 
 impl<'r, 't> Keys<'r, 't> {
-    pub(crate) fn new(reader: &'r mut Reader<'t>, table: &'r DeTable<'t>, prefix: &str) -> Self {
+    /// The keys of a table whose own path is `prefix`.
+    pub fn new(reader: &'r mut Reader<'t>, table: &'r DeTable<'t>, prefix: &str) -> Self {
         Self { reader, table, prefix: prefix.to_owned(), asked: BTreeSet::new(), broken: BTreeSet::new() }
     }
 
-    pub(crate) fn path(&self, key: &str) -> String {
+    /// The whole path of a key.
+    #[must_use]
+    pub fn path(&self, key: &str) -> String {
         if self.prefix.is_empty() { key.to_owned() } else { format!("{}.{key}", self.prefix) }
     }
 
@@ -81,15 +89,18 @@ impl<'r, 't> Keys<'r, 't> {
         }
     }
 
-    pub(crate) fn string(&mut self, key: &'static str) -> Option<At<String>> {
+    /// A string.
+    pub fn string(&mut self, key: &'static str) -> Option<At<String>> {
         self.value(key, "a string", |value| value.as_str().map(str::to_owned))
     }
 
-    pub(crate) fn flag(&mut self, key: &'static str) -> Option<At<bool>> {
+    /// True or false.
+    pub fn flag(&mut self, key: &'static str) -> Option<At<bool>> {
         self.value(key, "true or false", DeValue::as_bool)
     }
 
-    pub(crate) fn number(&mut self, key: &'static str) -> Option<At<u32>> {
+    /// A whole number from 0.
+    pub fn number(&mut self, key: &'static str) -> Option<At<u32>> {
         self.value(key, "a whole number from 0", |value| {
             let number = value.as_integer()?;
             u32::from_str_radix(number.as_str(), number.radix()).ok()
@@ -97,12 +108,12 @@ impl<'r, 't> Keys<'r, 't> {
     }
 
     /// A list of strings.
-    pub(crate) fn list(&mut self, key: &'static str) -> Option<List> {
+    pub fn list(&mut self, key: &'static str) -> Option<List> {
         self.list_or(key, |text| format!("write a list: [{text:?}]"))
     }
 
     /// An argument vector. No shell reads it, so a string can't be one; the list it would be is shown.
-    pub(crate) fn command(&mut self, key: &'static str) -> Option<List> {
+    pub fn command(&mut self, key: &'static str) -> Option<List> {
         self.list_or(key, |text| {
             let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
             format!("write a list, no shell reads it: [{}]", words.join(", "))
@@ -140,7 +151,7 @@ impl<'r, 't> Keys<'r, 't> {
     }
 
     /// A table whose keys are the user's own: name, place and value of each.
-    pub(crate) fn named(&mut self, key: &'static str) -> Vec<(Spot, String, &'r Spanned<DeValue<'t>>)> {
+    pub fn named(&mut self, key: &'static str) -> Vec<(Spot, String, &'r Spanned<DeValue<'t>>)> {
         let Some((spot, value)) = self.entry(key) else { return Vec::new() };
         let Some(table) = value.get_ref().as_table() else {
             let complaint = spot.complain(expected("a table", value.get_ref()));
@@ -156,7 +167,7 @@ impl<'r, 't> Keys<'r, 't> {
     }
 
     /// The entries of a user's own table that are strings.
-    pub(crate) fn strings(&mut self, key: &'static str) -> Vec<(String, At<String>)> {
+    pub fn strings(&mut self, key: &'static str) -> Vec<(String, At<String>)> {
         let mut strings = Vec::new();
         for (spot, name, value) in self.named(key) {
             match value.get_ref().as_str() {
@@ -179,21 +190,22 @@ impl<'r, 't> Keys<'r, 't> {
     }
 
     /// A value of several shapes: the caller reads it.
-    pub(crate) fn any(&mut self, key: &'static str) -> Option<(Spot, &'r Spanned<DeValue<'t>>)> {
+    pub fn any(&mut self, key: &'static str) -> Option<(Spot, &'r Spanned<DeValue<'t>>)> {
         self.entry(key)
     }
 
-    pub(crate) fn reader(&mut self) -> &mut Reader<'t> {
+    /// What the table is read with.
+    pub fn reader(&mut self) -> &mut Reader<'t> {
         self.reader
     }
 
     /// Marks a key as there but unreadable, so that it does not count as missing as well.
-    pub(crate) fn is_broken(&mut self, key: &str) {
+    pub fn is_broken(&mut self, key: &str) {
         self.broken.insert(key.to_owned());
     }
 
     /// Complains about every key that nobody asked for; answers which keys are there but unreadable.
-    pub(crate) fn finish(mut self) -> BTreeSet<String> {
+    pub fn finish(mut self) -> BTreeSet<String> {
         for (name, _) in self.table {
             let key: &str = name.get_ref();
             if self.asked.contains(key) {
@@ -215,7 +227,9 @@ impl<'r, 't> Keys<'r, 't> {
     }
 }
 
-pub(crate) fn expected(wanted: &str, found: &DeValue<'_>) -> String {
+/// What was wanted, and what stands there instead.
+#[must_use]
+pub fn expected(wanted: &str, found: &DeValue<'_>) -> String {
     let found = match found {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",

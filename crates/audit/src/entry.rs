@@ -164,6 +164,12 @@ pub struct Read {
     /// The app it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppRef>,
+    /// What was asked for, where that is more than the command; escaped, and cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// The fault's sentence, of what was denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
     /// How it ended.
     pub result: Ending,
     /// The fault's code.

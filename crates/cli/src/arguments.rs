@@ -1,8 +1,9 @@
 //! The command line: global flags, and one variant a command. Each command's own flags stand in its file.
 
 use crate::commands::{
-    app, audit, can, completions, connect, deploy, doctor, forward, init, join, keys, leave, login, logout,
-    logs, mesh, ops, releases, restart, rollback, scale, secrets, serve, servers, socks, start, status, stop,
+    app, audit, can, commands, completions, connect, deploy, doctor, forward, init, join, keys, leave, login,
+    logout, logs, mesh, ops, releases, restart, rollback, run, runs, scale, secrets, serve, servers, socks,
+    start, status, stop,
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
@@ -88,6 +89,9 @@ pub enum Verb {
     Keys(keys::Keys),
     /// Show exactly what a key may do on a server
     Can(can::Can),
+    /// Named commands.
+    #[command(flatten)]
+    Named(NamedVerb),
     /// Sign once, and let a fresh key sign for a while: for keys that want a finger each time
     Login(login::Login),
     /// End every login of this machine
@@ -110,6 +114,17 @@ pub enum Verb {
     #[cfg(unix)]
     #[command(hide = true)]
     ExampleApp(crate::example::ExampleApp),
+}
+
+/// The commands about named commands.
+#[derive(Debug, Subcommand)]
+pub enum NamedVerb {
+    /// Run a named command on a server, with its output live and its exit code
+    Run(run::Run),
+    /// Runs of named commands: list, attach, cancel
+    Runs(runs::Runs),
+    /// Named commands: list, add, rm, lint, diff, history, approve, examples
+    Commands(commands::Commands),
 }
 
 /// The commands about the mesh.

@@ -3,6 +3,8 @@
 pub mod app;
 pub mod audit;
 pub mod can;
+#[expect(clippy::module_inception, reason = "`allod commands` has that name on every level")]
+pub mod commands;
 pub mod completions;
 pub mod connect;
 pub mod deploy;
@@ -24,6 +26,8 @@ pub mod project;
 pub mod releases;
 pub mod restart;
 pub mod rollback;
+pub mod run;
+pub mod runs;
 pub mod scale;
 pub mod secrets;
 pub mod serve;

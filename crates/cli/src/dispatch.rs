@@ -1,11 +1,11 @@
 //! From the command line to the command, and from its outcome to the exit code.
 
 use crate::{
-    arguments::{Arguments, MeshVerb, Verb},
+    arguments::{Arguments, MeshVerb, NamedVerb, Verb},
     commands::{
-        app, audit, can, completions, connect, deploy, doctor, forward, init, join, keys, leave, login,
-        logout, logs, mesh, ops, releases, restart, rollback, scale, secrets, serve, servers, socks, start,
-        status, stop,
+        app, audit, can, commands, completions, connect, deploy, doctor, forward, init, join, keys, leave,
+        login, logout, logs, mesh, ops, releases, restart, rollback, run, runs, scale, secrets, serve,
+        servers, socks, start, status, stop,
     },
     failure::Failure,
     output::{Output, Surroundings},
@@ -87,6 +87,7 @@ pub async fn dispatch(session: &Session, command: Verb) -> Result<(), Failure> {
         Verb::Servers(servers) => servers::run(session, servers).await,
         Verb::Keys(keys) => keys::run(session, keys).await,
         Verb::Can(can) => can::run(session, can).await,
+        Verb::Named(verb) => dispatch_named(session, verb).await,
         Verb::Login(login) => login::run(session, login).await,
         Verb::Logout(logout) => logout::run(session, &logout),
         Verb::Audit(audit) => audit::run(session, audit).await,
@@ -98,6 +99,15 @@ pub async fn dispatch(session: &Session, command: Verb) -> Result<(), Failure> {
         Verb::Up(up) => crate::up::run(session, up).await,
         #[cfg(unix)]
         Verb::ExampleApp(flags) => crate::example::run(flags).await,
+    }
+}
+
+/// Runs one of the commands about named commands.
+async fn dispatch_named(session: &Session, command: NamedVerb) -> Result<(), Failure> {
+    match command {
+        NamedVerb::Run(run) => run::run(session, run).await,
+        NamedVerb::Runs(runs) => runs::run(session, runs).await,
+        NamedVerb::Commands(commands) => commands::run(session, commands).await,
     }
 }
 

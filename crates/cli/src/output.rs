@@ -130,8 +130,16 @@ impl Output {
     /// # Errors
     /// [`Failure`] when stdout can't be written.
     pub fn print(&self, text: &str) -> Result<(), Failure> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Bytes on stdout as they are.
+    ///
+    /// # Errors
+    /// [`Failure`] when stdout can't be written.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match out.write_all(bytes).and_then(|()| out.flush()) {
             Ok(()) => Ok(()),
             // `allod … | head` ends well.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure {

@@ -158,6 +158,38 @@ impl Session {
         address: SocketAddr,
         memory: Box<dyn Memory>,
     ) -> Result<Client, Failure> {
+        let candidates = self.candidates(server)?;
+        self.explain(server, address, &candidates);
+        self.open(server, address, Box::new(candidates), memory).await
+    }
+
+    /// A connection that signs with these keys and no other.
+    ///
+    /// # Errors
+    /// As [`Session::connect`].
+    pub async fn connect_as(
+        &self,
+        server: &Server,
+        keys: Box<dyn allod_rpc::client::Keys>,
+    ) -> Result<Client, Failure> {
+        let on = |failure: Failure| failure.on(&server.name);
+        let address = self.resolve(&server.address).await.map_err(on)?;
+        let memory = FileMemory::load(
+            &self.known(),
+            &self.settings.config,
+            &server.identity,
+            Arc::clone(&self.output),
+        )?;
+        self.open(server, address, keys, Box::new(memory)).await.map_err(on)
+    }
+
+    async fn open(
+        &self,
+        server: &Server,
+        address: SocketAddr,
+        keys: Box<dyn allod_rpc::client::Keys>,
+        memory: Box<dyn Memory>,
+    ) -> Result<Client, Failure> {
         self.check_peer(address).await?;
         let peer = Peer {
             name: server.name.clone(),
@@ -165,10 +197,8 @@ impl Session {
             identity: server.identity.clone(),
             record_key: server.record_key.clone(),
         };
-        let candidates = self.candidates(server)?;
-        self.explain(server, address, &candidates);
         let dialer = self.dialer(address).await?;
-        Ok(Client::connect_over(dialer, peer, Box::new(candidates), memory).await?)
+        Ok(Client::connect_over(dialer, peer, keys, memory).await?)
     }
 
     /// The mesh of this machine, if there is one that can be asked. Looked for once.

@@ -160,17 +160,22 @@ impl Caller {
     }
 
     /// Nobody: for asking the rule what a grant would allow. Stays in this crate, so it can call nothing.
-    pub(crate) fn hypothetical(grant: &Grant) -> Self {
+    pub(crate) fn hypothetical(key: Option<Fingerprint>, name: &str, grant: &Grant) -> Self {
         Self {
-            key: None,
+            key,
             delegate: None,
-            name: String::new(),
+            name: name.to_owned(),
             role: grant.role,
             apps: grant.apps.clone(),
             commands: grant.commands.clone(),
             door: Door::Rpc,
             source: None,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fixture_named(name: &str, role: Role, commands: Option<Vec<String>>) -> Self {
+        Self { name: name.to_owned(), ..Self::fixture(role, None, commands) }
     }
 
     #[cfg(test)]

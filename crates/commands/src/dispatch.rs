@@ -1,6 +1,6 @@
 //! Check, record and run in one function: nothing asked of a server happens otherwise.
 
-use crate::{Caller, Permit, authorize};
+use crate::{Caller, Permit, Rules, authorize, authorize_by};
 use allod_proto::{Fault, Request};
 use std::future::Future;
 
@@ -37,12 +37,14 @@ pub trait Entry: Send {
     fn close(self, outcome: &Result<Self::Answer, Fault>) -> impl Future<Output = Result<(), Fault>> + Send;
 }
 
-/// Authorises, opens the entry, runs, closes the entry.
+/// Authorises, opens the entry, runs, closes the entry. `rules` decide which named commands may be run; without them,
+/// that is decided elsewhere.
 ///
 /// # Errors
 /// What `run` fails with, `NotAllowed`, or that the record can't be written.
 pub async fn dispatch<R, F, W>(
     recorder: &R,
+    rules: Option<&Rules>,
     caller: Caller,
     request: Request,
     run: F,
@@ -53,7 +55,11 @@ where
     W: Future<Output = Result<R::Answer, Fault>> + Send,
 {
     let id = request.id.clone();
-    let permit = match authorize(&caller, &request.command) {
+    let authorized = match rules {
+        Some(rules) => authorize_by(rules, &caller, &request.command),
+        None => authorize(&caller, &request.command),
+    };
+    let permit = match authorized {
         Ok(permit) => permit,
         Err(denied) => {
             let fault = denied.to_fault(&caller).request(id.as_str());

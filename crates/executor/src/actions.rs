@@ -2,7 +2,7 @@
 
 use crate::{Executor, instances::StartOrder, logs, perform, rate::Reader, record::record_fault, statistics};
 use allod_proto::{
-    Fault, FaultCode,
+    Fault, FaultCode, RunId,
     executor::{Action, Attached, Done, Goal, Looked},
     limits,
     messages::audit::{AuditShowReply, AuditVerifyReply},
@@ -10,6 +10,11 @@ use allod_proto::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{sync::Arc, time::Duration};
+
+/// How long a look at a run waits for something to happen in it.
+const RUN_WAIT: Duration = Duration::from_secs(1);
+/// How many bytes of a run's events one answer carries.
+const RUN_PART: usize = 512 * 1024;
 
 /// Does what is asked, or says why not.
 ///
@@ -73,6 +78,17 @@ pub async fn carry_out(executor: &Arc<Executor>, action: Action) -> Result<Done,
             let mut keys = executor.keys();
             keys.refresh();
             Ok(Done::Keys(keys.files()))
+        }
+        Action::Commands {} => {
+            let (registry, definitions) = executor.named().registry();
+            Ok(Done::Commands { registry, definitions })
+        }
+        Action::CommandHistory { name } => executor.named().history(&name).map(Done::CommandHistory),
+        Action::Runs {} => Ok(Done::Runs { runs: executor.named().summaries() }),
+        Action::RunRead { run, after } => run_read(executor, &run, after).await,
+        Action::RunLeft { run } => {
+            executor.named().run(&run)?.left();
+            Ok(Done::Done {})
         }
         Action::LogRead { app, file, offset, limit } => {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(limits::LOG_PART);
@@ -185,6 +201,19 @@ async fn look(executor: &Arc<Executor>) -> Result<Done, Fault> {
         keys: executor.keys().generation(),
         head: executor.record().head().map_err(|error| record_fault(&error))?,
     })))
+}
+
+/// What happened in a run, as soon as there is more than was seen.
+async fn run_read(executor: &Arc<Executor>, id: &RunId, after: u64) -> Result<Done, Fault> {
+    let run = executor.named().run(id)?;
+    let seen = usize::try_from(after).unwrap_or(usize::MAX);
+    run.looked_at();
+    if !run.has_ended() {
+        let _ = tokio::time::timeout(RUN_WAIT, run.more_than(seen)).await;
+    }
+    // The summary first: its end is then among the events, or behind them.
+    let summary = Box::new(run.summary());
+    Ok(Done::Run { run: summary, events: run.events(seen, RUN_PART) })
 }
 
 async fn record_read(executor: &Arc<Executor>, from: i64, limit: u32) -> Result<Done, Fault> {

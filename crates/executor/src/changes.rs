@@ -4,7 +4,7 @@ use crate::{
     Executor,
     apps::{AppRecord, store_fault},
     artefacts, assemble,
-    perform::{Asker, Performed},
+    perform::{Asker, Performed, blocking, replied},
     secrets::SecretStore,
 };
 use allod_commands::Permit;
@@ -17,24 +17,10 @@ use allod_proto::{
     routes::RoutePattern,
     spec::AppSpec,
 };
-use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-
-fn replied(reply: impl Serialize) -> Result<Performed, Fault> {
-    serde_json::to_value(reply)
-        .map(Performed::Replied)
-        .map_err(|error| Fault::new(FaultCode::Internal, format!("the reply can't be written: {error}")))
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
-    let joined = tokio::task::spawn_blocking(work).await;
-    joined.map_err(|error| Fault::new(FaultCode::Internal, format!("a worker stopped: {error}")))?
-}
 
 /// `app.deploy`: assemble the files, make the release, open the operation.
 pub(crate) async fn deploy(

@@ -8,6 +8,7 @@ use crate::{
     keys::KeyStore,
     layout::Layout,
     memory::Memory,
+    named::Named,
     rate::Rate,
     room::Room,
 };
@@ -52,6 +53,7 @@ pub struct Executor {
     instances: Instances,
     rate: Mutex<Rate>,
     room: Room,
+    named: Named,
     /// One change of an app at a time.
     turns: Turns,
     /// One release command of an app at a time; a change of the app need not wait for it.
@@ -82,6 +84,7 @@ impl Executor {
         let room = Room::new(&layout.executor());
         room.restore();
         room.spend();
+        let named = Named::open(&layout).map_err(|error| format!("named commands: {error}"))?;
         let clock = Clock::start();
         let identity = Identity::open(&layout, &isolation)?;
         let record_signer = load_or_make(&layout.record_key(), "allod record key", None)?;
@@ -109,7 +112,7 @@ impl Executor {
             .map_err(|fault| format!("instances: {}", fault.message))?;
         tracing::info!(adopted = found.adopted.len(), awaited = found.awaited.len(), lost = found.lost.len(), damaged = ?found.damaged, "instances");
         crate::artefacts::sweep(&layout).map_err(|fault| fault.message)?;
-        Ok(Arc::new(Self {
+        let executor = Arc::new(Self {
             layout,
             isolation,
             clock,
@@ -124,13 +127,17 @@ impl Executor {
             instances,
             rate: Mutex::default(),
             room,
+            named,
             turns: Mutex::default(),
             commands: Mutex::default(),
             agent: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
             began: clock.now(),
             _lock: lock,
-        }))
+        });
+        // What root declared is in force before anybody asks.
+        crate::named::refresh(&executor).await;
+        Ok(executor)
     }
 
     /// Ends in order. Instances run on unless asked otherwise.
@@ -251,6 +258,11 @@ impl Executor {
     /// The room set aside for a full disk.
     pub(crate) fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// Named commands.
+    pub(crate) fn named(&self) -> &Named {
+        &self.named
     }
 
     /// The nonces of this epoch.

@@ -2,8 +2,13 @@
 //! sees to it that none is left out.
 
 use crate::{
-    apps::AppRecord, artefacts::ArtefactRecord, identity::Rotated, instances::InstanceRecord,
-    isolation::UidsRecord, secrets::SecretsRecord,
+    apps::AppRecord,
+    artefacts::ArtefactRecord,
+    identity::Rotated,
+    instances::InstanceRecord,
+    isolation::{CommandUidsRecord, UidsRecord},
+    named::{ApprovalsRecord, HistoryRecord, RegistryRecord},
+    secrets::SecretsRecord,
 };
 use allod_store::fixtures::check;
 use std::path::Path;
@@ -17,4 +22,8 @@ fn every_format_is_read_as_it_was_written_and_a_newer_one_is_refused_with_the_ve
     check::<InstanceRecord>(&folder).unwrap();
     check::<UidsRecord>(&folder).unwrap();
     check::<SecretsRecord>(&folder).unwrap();
+    check::<CommandUidsRecord>(&folder).unwrap();
+    check::<RegistryRecord>(&folder).unwrap();
+    check::<HistoryRecord>(&folder).unwrap();
+    check::<ApprovalsRecord>(&folder).unwrap();
 }

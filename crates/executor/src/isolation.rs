@@ -2,7 +2,7 @@
 //! executor may give one, and plain words about what is not in force.
 
 use crate::{failure, layout::Layout};
-use allod_proto::{AppRef, Fault, FaultCode, messages::server::IsolationFact};
+use allod_proto::{AppRef, Fault, FaultCode, NamedCommandName, messages::server::IsolationFact};
 use allod_store::Format;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown};
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// The most apps that ever get a uid on one server.
+/// The most apps and commands that ever get a uid on one server.
 const UIDS: u32 = 4096;
+/// What is done where a uid is given out.
+const ALLOT: &str = "read or save the uids of apps and commands";
 
 /// Whether apps have users of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,18 @@ impl Format for UidsRecord {
     const FORMAT: u32 = 1;
 }
 
+/// Which named command has which uid. The same as for apps, from the same numbers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CommandUidsRecord {
+    commands: BTreeMap<NamedCommandName, u32>,
+}
+
+impl Format for CommandUidsRecord {
+    const NAME: &'static str = "command-uids";
+    const FORMAT: u32 = 1;
+}
+
 /// Two apps that ask at once must not get the same uid.
 static ALLOTTING: Mutex<()> = Mutex::new(());
 
@@ -52,20 +66,51 @@ impl Isolation {
     /// # Errors
     /// `DiskFull` or `Internal` when the list can't be read or saved, `TooMany` when none is left.
     pub fn uid_of(&self, layout: &Layout, app: &AppRef) -> Result<Option<u32>, Fault> {
-        let Self::OwnUids { base, agent, proxy } = *self else { return Ok(None) };
         let _one_at_a_time = ALLOTTING.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = layout.uids();
-        let doing = "read or save the uids of apps";
-        let mut record: UidsRecord =
-            allod_store::load(&path).map_err(|error| failure::of_store(doing, &error))?.unwrap_or_default();
-        if let Some(uid) = record.apps.get(app) {
+        let (mut apps, commands) = allotted(layout)?;
+        if let (Self::OwnUids { .. }, Some(uid)) = (self, apps.apps.get(app)) {
             return Ok(Some(*uid));
         }
-        let uid = next_uid(&record, base, &[0, agent, proxy])
-            .ok_or_else(|| Fault::new(FaultCode::TooMany, format!("there is no uid left for {app}")))?;
-        record.apps.insert(app.clone(), uid);
-        allod_store::save(&path, &record, 0o600).map_err(|error| failure::of_store(doing, &error))?;
+        let Some(uid) = self.next_uid(&apps, &commands, app)? else { return Ok(None) };
+        apps.apps.insert(app.clone(), uid);
+        allod_store::save(&layout.uids(), &apps, 0o600).map_err(|error| failure::of_store(ALLOT, &error))?;
         Ok(Some(uid))
+    }
+
+    /// The uid of a named command that runs as nobody in particular; the same way.
+    ///
+    /// # Errors
+    /// As [`Isolation::uid_of`].
+    pub(crate) fn uid_of_command(
+        &self,
+        layout: &Layout,
+        name: &NamedCommandName,
+    ) -> Result<Option<u32>, Fault> {
+        let _one_at_a_time = ALLOTTING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (apps, mut commands) = allotted(layout)?;
+        if let (Self::OwnUids { .. }, Some(uid)) = (self, commands.commands.get(name)) {
+            return Ok(Some(*uid));
+        }
+        let Some(uid) = self.next_uid(&apps, &commands, name)? else { return Ok(None) };
+        commands.commands.insert(name.clone(), uid);
+        allod_store::save(&layout.command_uids(), &commands, 0o600)
+            .map_err(|error| failure::of_store(ALLOT, &error))?;
+        Ok(Some(uid))
+    }
+
+    /// A uid that nobody has had; `None` where there are none of their own.
+    fn next_uid(
+        &self,
+        apps: &UidsRecord,
+        commands: &CommandUidsRecord,
+        whose: &impl std::fmt::Display,
+    ) -> Result<Option<u32>, Fault> {
+        let Self::OwnUids { base, agent, proxy } = *self else { return Ok(None) };
+        let highest = apps.apps.values().chain(commands.commands.values()).copied().max();
+        let first = highest.map_or(base, |highest| highest.saturating_add(1).max(base));
+        let next = (first..base.saturating_add(UIDS)).find(|uid| ![0, agent, proxy].contains(uid));
+        let none = || Fault::new(FaultCode::TooMany, format!("there is no uid left for {whose}"));
+        next.ok_or_else(none).map(Some)
     }
 
     /// Makes an app's writable folders, owned by the app's uid: its data and its logs.
@@ -126,10 +171,11 @@ fn fact(what: &str, on: bool, why_not: &str) -> IsolationFact {
     IsolationFact { what: what.to_owned(), on, why: (!on).then(|| why_not.to_owned()) }
 }
 
-fn next_uid(record: &UidsRecord, base: u32, taken: &[u32]) -> Option<u32> {
-    let highest = record.apps.values().copied().max();
-    let first = highest.map_or(base, |highest| highest.saturating_add(1).max(base));
-    (first..base.saturating_add(UIDS)).find(|uid| !taken.contains(uid))
+fn allotted(layout: &Layout) -> Result<(UidsRecord, CommandUidsRecord), Fault> {
+    let failed = |error: allod_store::StoreError| failure::of_store(ALLOT, &error);
+    let apps = allod_store::load(&layout.uids()).map_err(failed)?.unwrap_or_default();
+    let commands = allod_store::load(&layout.command_uids()).map_err(failed)?.unwrap_or_default();
+    Ok((apps, commands))
 }
 
 /// Gives a folder or file to a user and group, through no link, durably; nothing where there is nobody to give it to.
@@ -167,6 +213,18 @@ mod tests {
         assert_eq!(OWN.uid_of(&layout, &app("b")).unwrap(), Some(61_202));
         assert_eq!(OWN.uid_of(&layout, &app("a/staging")).unwrap(), Some(61_203));
         assert_eq!(OWN.uid_of(&layout, &app("a")).unwrap(), Some(61_200), "an app keeps its uid");
+    }
+
+    #[test]
+    fn a_command_has_a_uid_that_no_app_and_no_other_command_has() {
+        let (_folder, layout) = layout();
+        let name = |text: &str| NamedCommandName::new(text).unwrap();
+        assert_eq!(OWN.uid_of(&layout, &app("a")).unwrap(), Some(61_200));
+        assert_eq!(OWN.uid_of_command(&layout, &name("a")).unwrap(), Some(61_202));
+        assert_eq!(OWN.uid_of_command(&layout, &name("b")).unwrap(), Some(61_203));
+        assert_eq!(OWN.uid_of(&layout, &app("b")).unwrap(), Some(61_204));
+        assert_eq!(OWN.uid_of_command(&layout, &name("a")).unwrap(), Some(61_202));
+        assert_eq!(Isolation::SameUser.uid_of_command(&layout, &name("c")).unwrap(), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Where everything lies: one method per place, so that no path is put together anywhere else. Every folder that a
 //! privileged program writes in has root-owned folders above it.
 
-use allod_proto::{AppRef, Digest, InstanceId, ReleaseId};
+use allod_proto::{AppRef, Digest, InstanceId, NamedCommandName, ReleaseId};
 use allod_store::{StoreError, create_folder, sync_folder};
 use std::path::{Path, PathBuf};
 
@@ -13,13 +13,21 @@ const ARTEFACT_DIGITS: usize = 16;
 pub struct Layout {
     root: PathBuf,
     run: PathBuf,
+    commands: PathBuf,
 }
 
 impl Layout {
     /// State below `root`, sockets below `run`. Nothing is made.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>, run: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), run: run.into() }
+        let root: PathBuf = root.into();
+        Self { commands: root.join("commands.d"), root, run: run.into() }
+    }
+
+    /// The same with the registry of named commands elsewhere, as in `/etc/allod/commands.d`.
+    #[must_use]
+    pub fn with_commands(self, commands: impl Into<PathBuf>) -> Self {
+        Self { commands: commands.into(), ..self }
     }
 
     /// Makes the folders that the executor owns. Those above an app's are for passing through, not for listing.
@@ -40,6 +48,7 @@ impl Layout {
         for passable in [self.releases(), self.data_folder(), self.logs_folder()] {
             create_folder(&passable, 0o711)?;
         }
+        create_folder(&self.commands(), 0o755)?;
         create_folder(&self.recovery_folder(), 0o711)?;
         create_folder(&self.sockets(), 0o711)
     }
@@ -102,6 +111,42 @@ impl Layout {
     #[must_use]
     pub fn uids(&self) -> PathBuf {
         self.executor().join("uids.json")
+    }
+
+    /// Which named command has which uid.
+    #[must_use]
+    pub fn command_uids(&self) -> PathBuf {
+        self.executor().join("command-uids.json")
+    }
+
+    /// What root declares may be run: `commands.d`, a file each.
+    #[must_use]
+    pub fn commands(&self) -> PathBuf {
+        self.commands.clone()
+    }
+
+    /// The registry of named commands as it was taken in.
+    #[must_use]
+    pub fn registry(&self) -> PathBuf {
+        self.executor().join("registry.json")
+    }
+
+    /// What each named command was.
+    #[must_use]
+    pub fn command_histories(&self) -> PathBuf {
+        self.executor().join("commands")
+    }
+
+    /// What one named command was.
+    #[must_use]
+    pub fn command_history(&self, name: &NamedCommandName) -> PathBuf {
+        self.command_histories().join(format!("{name}.json"))
+    }
+
+    /// Approvals that wait to be used.
+    #[must_use]
+    pub fn approvals(&self) -> PathBuf {
+        self.executor().join("approvals.json")
     }
 
     /// Desired state of all apps.

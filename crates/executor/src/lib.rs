@@ -19,6 +19,7 @@ mod lasting;
 pub mod layout;
 pub mod logs;
 pub mod memory;
+mod named;
 mod operations;
 pub mod perform;
 pub mod program;

@@ -18,6 +18,8 @@ struct Remembered {
     at: Timestamp,
     /// The intent in the record, once it is written.
     intent: Option<u64>,
+    /// Whether it must not be begun again when its outcome is not known: it ran somebody's program.
+    once: bool,
     state: State,
 }
 
@@ -70,7 +72,7 @@ impl Memory {
                 Fault::new(FaultCode::TooMany, "too many changes within a day").hint("try again in an hour")
             );
         }
-        self.insert(key, id, Remembered { body, at: now, intent: None, state: State::InFlight });
+        self.insert(key, id, Remembered { body, at: now, intent: None, once: false, state: State::InFlight });
         Ok(Seen::New)
     }
 
@@ -136,8 +138,9 @@ impl Memory {
                 // The eighth line; under a delegation there is a ninth.
                 let body = intent.signed.as_deref().and_then(|signed| signed.lines().nth(7)?.parse().ok());
                 if let (Some(key), Some(body)) = (&intent.who.key, body) {
-                    let remembered =
-                        Remembered { body, at: line.at, intent: Some(line.seq), state: State::InFlight };
+                    let once = intent.command == allod_proto::CommandName::CommandRun.as_str();
+                    let (at, state) = (line.at, State::InFlight);
+                    let remembered = Remembered { body, at, intent: Some(line.seq), once, state };
                     self.insert(key, &intent.request, remembered);
                 }
             }
@@ -157,8 +160,14 @@ impl Memory {
         }
     }
 
-    /// What is in flight after a replay was in flight when the program ended: it may be tried again.
+    /// What is in flight after a replay was in flight when the program ended: it may be tried again, unless it ran a
+    /// program of which nobody knows how far it came.
     pub fn end_replay(&mut self) {
+        for remembered in self.ids.values_mut() {
+            if remembered.once && matches!(remembered.state, State::InFlight) {
+                remembered.state = State::Done(None);
+            }
+        }
         let in_flight = self.ids.iter().filter(|(_, remembered)| matches!(remembered.state, State::InFlight));
         let in_flight: Vec<_> = in_flight.map(|(name, _)| name.clone()).collect();
         in_flight.iter().for_each(|name| self.remove(name));
@@ -185,7 +194,7 @@ fn seen(remembered: &Remembered, body: &Digest) -> Result<Seen, Fault> {
         State::InFlight => Err(Fault::new(FaultCode::Busy, "this very request is being done")),
         State::Done(Some(reply)) => Ok(Seen::Done(reply.clone())),
         State::Done(None) => Err(Fault::new(FaultCode::Conflict, "this very request was done before")
-            .hint("its reply was too large to be kept: look at what it changed")),
+            .hint("what came of it is not kept: look at what it changed, and at the record")),
     }
 }
 

@@ -1,11 +1,12 @@
 //! A changing command, from the caller's signature to its outcome in the record.
 
-use crate::{Executor, authorize::authorize, changes, memory::Seen, record::ChangeRecorder};
-use allod_commands::{Permit, dispatch};
+use crate::{Executor, authorize::authorize, changes, memory::Seen, named, record::ChangeRecorder};
+use allod_commands::Permit;
 use allod_proto::{
     Command, Fault, FaultCode, OperationId, Request,
     executor::{Begun, Done, OpenOperation, SignedCall},
 };
+use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -16,6 +17,25 @@ pub enum Performed {
     Replied(Value),
     /// Long: allowed, recorded, and for the agent to carry out.
     Begun(Box<OpenOperation>),
+    /// A named command, which begins when its intent is in the record.
+    Ran(Box<named::Started>),
+}
+
+pub(crate) fn replied(reply: impl Serialize) -> Result<Performed, Fault> {
+    to_value(reply).map(Performed::Replied)
+}
+
+fn to_value(reply: impl Serialize) -> Result<Value, Fault> {
+    serde_json::to_value(reply)
+        .map_err(|error| Fault::new(FaultCode::Internal, format!("the reply can't be written: {error}")))
+}
+
+/// Does what may take long on a thread for that.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| Fault::new(FaultCode::Internal, format!("a worker stopped: {error}")))?
 }
 
 /// Verify, look whether it was done before, authorise, record, do, record.
@@ -29,27 +49,45 @@ pub async fn perform(executor: &Arc<Executor>, call: &SignedCall) -> Result<Done
     executor.make_room_for(&authorized.request.command).map_err(|fault| fault.request(id.as_str()))?;
     let urgent = is_urgent(&authorized.request.command);
     let seen = executor.memory().reserve(&key, id.as_str(), authorized.head.body, urgent, executor.now());
+    let detach = match &authorized.request.command {
+        Command::CommandRun(ask) => Some(ask.detach),
+        _ => None,
+    };
     if let Seen::Done(reply) = seen.map_err(|fault| fault.request(id.as_str()))? {
+        let reply = if detach.is_some() { named::again(executor, reply).await? } else { reply };
         return Ok(Done::Replied { reply });
     }
     let recorder = ChangeRecorder::new(Arc::clone(executor), &authorized, &call.method, &call.path);
-    let acting = Arc::clone(executor);
-    let run = |permit, request| async move { act(&acting, permit, request).await };
-    let performed = dispatch(&recorder, authorized.caller, authorized.request, run).await;
+    let performed = named::allowed(executor, &recorder, authorized.caller, authorized.request).await;
     executor.memory().release(&key, id.as_str());
-    let performed = performed?;
-    Ok(match performed {
+    Ok(match performed? {
         Performed::Replied(reply) => Done::Replied { reply },
         Performed::Begun(operation) => Done::Begun(Box::new(Begun { operation: *operation, again: false })),
+        Performed::Ran(started) => {
+            let reply = named::reply(&started.run(), detach.unwrap_or(false)).await;
+            Done::Replied { reply: to_value(reply)? }
+        }
     })
 }
 
 /// What must work also when a key has made too many changes: taking power away.
 fn is_urgent(command: &Command) -> bool {
-    matches!(command, Command::KeysRevoke(_) | Command::AppStop(_) | Command::OpsCancel(_))
+    matches!(
+        command,
+        Command::KeysRevoke(_)
+            | Command::AppStop(_)
+            | Command::OpsCancel(_)
+            | Command::CommandCancel(_)
+            | Command::CommandRemove(_)
+            | Command::GatePanic(_)
+    )
 }
 
-async fn act(executor: &Arc<Executor>, permit: Permit, request: Request) -> Result<Performed, Fault> {
+pub(crate) async fn act(
+    executor: &Arc<Executor>,
+    permit: Permit,
+    request: Request,
+) -> Result<Performed, Fault> {
     let Request { id, command, .. } = request;
     // One change of an app at a time; pruning takes its apps one after the other itself.
     let app = command.app().filter(|_| !matches!(command, Command::ServerPrune(_))).cloned();
@@ -79,6 +117,12 @@ async fn act(executor: &Arc<Executor>, permit: Permit, request: Request) -> Resu
         Command::KeysRotate(params) => changes::keys_rotate(executor, &params),
         Command::ServerPrune(params) => changes::prune(executor, params).await,
         Command::ServerRotateIdentity(params) => changes::rotate_identity(executor, &params),
+        Command::CommandRun(params) => named::begin(executor, &permit, &id, params).await,
+        Command::CommandCancel(params) => named::cancel(executor, &permit, &params.run),
+        Command::CommandAdd(params) => named::change(executor, &permit, params.name, Some(params.text)).await,
+        Command::CommandRemove(params) => named::change(executor, &permit, params.name, None).await,
+        Command::CommandApprove(params) => named::approve(executor, &permit, params).await,
+        Command::GatePanic(params) => named::panic(executor, params.held).await,
         Command::Hello(_)
         | Command::ServerInfo(_)
         | Command::ServerStatus(_)
@@ -94,6 +138,10 @@ async fn act(executor: &Arc<Executor>, permit: Permit, request: Request) -> Resu
         | Command::OpsAttach(_)
         | Command::KeysList(_)
         | Command::KeysCan(_)
+        | Command::CommandOutput(_)
+        | Command::CommandRuns(_)
+        | Command::CommandList(_)
+        | Command::CommandHistory(_)
         | Command::AuditShow(_)
         | Command::AuditFollow(_)
         | Command::AuditVerify(_)

@@ -4,7 +4,7 @@ use crate::{
     Executor,
     isolation::Isolation,
     layout::Layout,
-    recovery,
+    named, recovery,
     server::{self, Access},
 };
 use allod_daemon::{CommonFlags, Shutdown};
@@ -39,6 +39,9 @@ pub struct Settings {
     /// The recovery user's uid: who may open the recovery door below --run, besides root
     #[arg(long, value_name = "UID")]
     pub recovery_uid: Option<u32>,
+    /// Where root declares named commands; commands.d below --state if not given
+    #[arg(long, value_name = "DIR")]
+    pub commands: Option<PathBuf>,
     /// The proxy's uid
     #[arg(long, value_name = "UID")]
     pub proxy_uid: Option<u32>,
@@ -83,6 +86,10 @@ fn start(settings: Settings) -> Result<(), String> {
 async fn run(settings: Settings) -> Result<(), String> {
     let shutdown = Shutdown::on_signals().map_err(|error| format!("signals: {error}"))?;
     let layout = Layout::new(&settings.state, &settings.run);
+    let layout = match &settings.commands {
+        Some(commands) => layout.with_commands(commands),
+        None => layout,
+    };
     let isolation = match (settings.uids, settings.agent_uid, settings.proxy_uid) {
         (Some(base), Some(agent), Some(proxy)) => Isolation::OwnUids { base, agent, proxy },
         _ => Isolation::SameUser,
@@ -99,6 +106,7 @@ async fn run(settings: Settings) -> Result<(), String> {
     tokio::select! {
         ended = serving => ended?,
         () = shutdown.requested() => tracing::info!("told to end"),
+        () = named::watch(&executor) => {}
         () = recovering(&executor, settings.recovery_uid) => {
             executor.close(false).await;
             return Err("asked through the recovery door: beginning anew".to_owned());

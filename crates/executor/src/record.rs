@@ -3,7 +3,9 @@
 use crate::{Executor, authorize::Authorized, perform::Performed, rate::Reader};
 use allod_audit::{Ending, Intent, Outcome, Record, RecordError, Who};
 use allod_commands::{Caller, Entry, Permit, Recorder};
-use allod_proto::{Fault, FaultCode, Request, Timestamp, executor::Observation, messages::app::Accepted};
+use allod_proto::{
+    Command, Fault, FaultCode, Request, Timestamp, executor::Observation, messages::app::Accepted,
+};
 use allod_signing::{RequestFields, RequestHead, sshsig};
 use serde_json::Value;
 use std::sync::Arc;
@@ -17,6 +19,11 @@ const OBSERVED_TEXT: usize = 256;
 /// The way of one changing request into the record.
 pub struct ChangeRecorder {
     executor: Arc<Executor>,
+    signed: Option<Signed>,
+}
+
+/// What a caller signed.
+struct Signed {
     head: RequestHead,
     method: String,
     path: String,
@@ -26,37 +33,77 @@ impl ChangeRecorder {
     /// For a request that verified.
     #[must_use]
     pub fn new(executor: Arc<Executor>, authorized: &Authorized, method: &str, path: &str) -> Self {
-        Self { executor, head: authorized.head.clone(), method: method.to_owned(), path: path.to_owned() }
+        let (method, path) = (method.to_owned(), path.to_owned());
+        Self { executor, signed: Some(Signed { head: authorized.head.clone(), method, path }) }
     }
 
-    fn signed_bytes(&self) -> Option<String> {
-        let route = allod_signing::Route::new(&self.method, &self.path).ok()?;
+    /// For a caller who came by the gate, or is on the machine.
+    #[must_use]
+    pub(crate) fn unsigned(executor: Arc<Executor>) -> Self {
+        Self { executor, signed: None }
+    }
+
+    fn signed_bytes(&self, signed: &Signed) -> Option<String> {
+        let route = allod_signing::Route::new(&signed.method, &signed.path).ok()?;
         let audience = self.executor.identity();
         let fields = RequestFields {
             audience: &audience,
-            epoch: &self.head.epoch,
+            epoch: &signed.head.epoch,
             route,
-            timestamp: self.head.timestamp,
-            nonce: &self.head.nonce,
-            body: &self.head.body,
+            timestamp: signed.head.timestamp,
+            nonce: &signed.head.nonce,
+            body: &signed.head.body,
         };
-        String::from_utf8(fields.bytes_under(self.head.delegation.as_ref())).ok()
+        String::from_utf8(fields.bytes_under(signed.head.delegation.as_ref())).ok()
     }
 
-    fn intent(&self, caller: &Caller, request: &Request) -> Intent {
+    fn intent(&self, permit: &Permit, request: &Request) -> Intent {
+        let signed = self.signed.as_ref();
         Intent {
             request: request.id.to_string(),
-            who: who(caller),
+            who: who(permit.caller()),
             command: request.command.name().as_str().to_owned(),
             app: request.command.app().cloned(),
-            target: None,
-            params: request.command.recorded_params(),
-            nonce: Some(self.head.nonce.clone()),
-            signed_at: Some(self.head.timestamp),
-            signature: Some(sshsig::to_base64(&self.head.signature)),
-            signed: self.signed_bytes(),
-            delegation: self.head.delegation.as_ref().map(allod_signing::Delegation::to_header),
+            target: target(permit, &request.command),
+            params: self.params(permit, &request.command),
+            nonce: signed.map(|signed| signed.head.nonce.clone()),
+            signed_at: signed.map(|signed| signed.head.timestamp),
+            signature: signed.map(|signed| sshsig::to_base64(&signed.head.signature)),
+            signed: signed.and_then(|signed| self.signed_bytes(signed)),
+            delegation: signed
+                .and_then(|signed| signed.head.delegation.as_ref())
+                .map(allod_signing::Delegation::to_header),
         }
+    }
+
+    /// Of a named command: what was decided, with secret parameters hashed.
+    fn params(&self, permit: &Permit, command: &Command) -> Value {
+        let Some(call) = permit.call() else { return command.recorded_params() };
+        let params = call.recorded(|value| self.executor.named().hash(value));
+        serde_json::json!({ "params": params, "argv0": call.argv().first(), "registry": call.counter() })
+    }
+}
+
+/// The named command that a change is about.
+fn target(permit: &Permit, command: &Command) -> Option<String> {
+    match command {
+        Command::CommandRun(_) => permit.call().map(|call| call.definition().name.to_string()),
+        Command::CommandAdd(params) => Some(params.name.to_string()),
+        Command::CommandRemove(params) => Some(params.name.to_string()),
+        Command::CommandApprove(params) => Some(params.approval.name.to_string()),
+        _ => None,
+    }
+}
+
+/// What was asked for, as far as it may be written down where nothing was decided.
+fn asked(command: &Command) -> Option<String> {
+    match command {
+        Command::CommandRun(params) => {
+            let given = params.params.iter().map(|(name, value)| format!(" {name}={value}"));
+            let words = std::iter::once(params.name.clone()).chain(given).collect::<String>();
+            Some(allod_commands::line::escape(words.as_bytes()))
+        }
+        _ => None,
     }
 }
 
@@ -65,7 +112,7 @@ impl Recorder for ChangeRecorder {
     type Entry = ChangeEntry;
 
     async fn open(&self, permit: &Permit, request: &Request) -> Result<ChangeEntry, Fault> {
-        let intent = self.intent(permit.caller(), request);
+        let intent = self.intent(permit, request);
         let entry = ChangeEntry::open(&self.executor, intent).await?;
         if let Some(key) = permit.caller().key() {
             self.executor.memory().tie(key, request.id.as_str(), entry.intent);
@@ -85,6 +132,8 @@ impl Recorder for ChangeRecorder {
             who: who(caller),
             command: request.command.name().as_str().to_owned(),
             app: request.command.app().cloned(),
+            asked: asked(&request.command),
+            said: Some(cut(&fault.message)),
             result: Ending::Failed,
             code: Some(fault.code),
             took_ms: 0,
@@ -117,6 +166,13 @@ impl Entry for ChangeEntry {
                 self.executor.opened(&begun.app, &operation, self.intent)?;
                 let accepted = Accepted { operation, release: begun.release().cloned() };
                 self.executor.memory().done(self.intent, serde_json::to_value(accepted).ok());
+                Ok(())
+            }
+            Ok(Performed::Ran(started)) => {
+                // A retry finds the run. Its outcome is written when it ends.
+                let reply = serde_json::json!({ "run": started.id() });
+                self.executor.memory().done(self.intent, Some(reply));
+                started.recorded(self.intent);
                 Ok(())
             }
             Err(fault) => self.write(Ending::Failed, Some(fault.clone()), None).await,
@@ -275,6 +331,8 @@ fn entry_of(observation: &Observation) -> allod_audit::Entry {
                 who: Who { key, delegate, name: cut(&name), role, door, source: source.as_deref().map(cut) },
                 command: cut(&command),
                 app,
+                asked: None,
+                said: None,
                 result: if code.is_none() { Ending::Ok } else { Ending::Failed },
                 code,
                 took_ms,

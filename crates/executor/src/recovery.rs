@@ -139,6 +139,8 @@ async fn look(executor: &Arc<Executor>, permit: RecoveryPermit, request: String)
         who: who(permit.caller()),
         command: permit.action().command(),
         app: None,
+        asked: None,
+        said: None,
         result: if code.is_none() { Ending::Ok } else { Ending::Failed },
         code,
         took_ms: executor.took_since(began),

@@ -66,6 +66,9 @@ fn is_vital(command: &Command) -> bool {
             | Command::AppStop(_)
             | Command::AppRemove(_)
             | Command::OpsCancel(_)
+            | Command::CommandCancel(_)
+            | Command::CommandRemove(_)
+            | Command::GatePanic(_)
             | Command::ServerPrune(_)
     )
 }

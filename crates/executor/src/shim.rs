@@ -2,6 +2,7 @@
 //! other program may die and come back. It has no runtime and few threads, and it knows secrets only until its program
 //! has them.
 
+mod command;
 mod control;
 mod keep;
 mod launch;
@@ -70,17 +71,15 @@ fn obey(starter: &mut Starter) -> Result<(), String> {
         read_order(&mut starter.order).map_err(|error| format!("can't read the order: {error}"))?;
     setup::let_go_of_stdio().map_err(|error| format!("can't let go of the starter: {error}"))?;
     setup::confine(&order).map_err(|error| format!("can't confine the instance: {error}"))?;
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&order.tmp)
-        .map_err(|error| format!("can't make the folder for temporary files: {error}"))?;
     match &order.task {
+        Task::Command(task) => command::run(starter, &order, task),
         Task::Keep { log } => {
+            make_temporary(&order)?;
             let log = log.clone();
             keep(starter, &mut order, log)
         }
         Task::Once { timeout_ms, log } => {
+            make_temporary(&order)?;
             let (timeout, log) = (Duration::from_millis(*timeout_ms), log.clone());
             let launched = launch::launch(&mut order, None)?;
             let lifeline =
@@ -91,6 +90,14 @@ fn obey(starter: &mut Starter) -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+fn make_temporary(order: &Order) -> Result<(), String> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&order.tmp)
+        .map_err(|error| format!("can't make the folder for temporary files: {error}"))
 }
 
 fn keep(starter: &mut Starter, order: &mut Order, log: std::path::PathBuf) -> Result<(), String> {

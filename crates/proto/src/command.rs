@@ -231,6 +231,19 @@ fn unknown_command(name: &str) -> Fault {
 }
 
 impl CommandName {
+    /// Whether whoever may run a named command needs it.
+    #[must_use]
+    pub fn runs_named(self) -> bool {
+        matches!(
+            self,
+            Self::CommandRun
+                | Self::CommandOutput
+                | Self::CommandCancel
+                | Self::CommandRuns
+                | Self::CommandList
+        )
+    }
+
     /// The command of this wire name.
     #[must_use]
     pub fn from_wire(text: &str) -> Option<Self> {

@@ -4,12 +4,14 @@
 //! again; the other actions only carry out what such a request allowed, or look.
 
 use crate::{
-    AppRef, Digest, Epoch, Fault, Fingerprint, InstanceId, OperationId, ReleaseId, SecretName, Timestamp,
-    UnitName,
+    AppRef, Digest, Epoch, Fault, Fingerprint, InstanceId, NamedCommandName, OperationId, ReleaseId, RunId,
+    SecretName, Timestamp, UnitName,
     messages::{
         app::ReleaseSummary,
+        named::CommandHistoryReply,
         server::{IsolationFact, Succession},
     },
+    named::{Definition, RegistryState, RunEvent, RunSummary},
     operation::OperationState,
     record::SignedHead,
     spec::AppSpec,
@@ -147,6 +149,27 @@ pub enum Action {
     RecordStats {},
     /// The enrolled keys as the executor reads them.
     Keys {},
+    /// Every named command, and where they came from.
+    Commands {},
+    /// How a named command came to be what it is.
+    CommandHistory {
+        /// Which.
+        name: NamedCommandName,
+    },
+    /// All runs of named commands.
+    Runs {},
+    /// What happened in a run after so many events; waits a little for more.
+    RunRead {
+        /// Which.
+        run: RunId,
+        /// So many were seen.
+        after: u64,
+    },
+    /// Whoever followed a run is gone.
+    RunLeft {
+        /// Which.
+        run: RunId,
+    },
     /// Bytes of an instance's log.
     LogRead {
         /// The app.
@@ -257,6 +280,27 @@ pub enum Done {
     Stats(crate::messages::audit::AuditStatsReply),
     /// Keys.
     Keys(KeyFiles),
+    /// Named commands.
+    Commands {
+        /// Where they came from.
+        registry: RegistryState,
+        /// All of them.
+        definitions: Vec<Definition>,
+    },
+    /// The history of one.
+    CommandHistory(CommandHistoryReply),
+    /// Runs, newest first.
+    Runs {
+        /// Them.
+        runs: Vec<RunSummary>,
+    },
+    /// What happened in a run.
+    Run {
+        /// How it stands.
+        run: Box<RunSummary>,
+        /// The next events.
+        events: Vec<RunEvent>,
+    },
     /// Log files.
     Logs {
         /// Oldest first.

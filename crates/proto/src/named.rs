@@ -1,7 +1,7 @@
 //! Named commands: what root has declared may be run on a server, by whom, and with which parameters. What is written in
 //! `commands.d` becomes a [`Definition`]; whoever may run it sees the same on the wire.
 
-use crate::{Digest, Fault, NamedCommandName, ParamName, Role, RunId, Timestamp};
+use crate::{Digest, Fault, Fingerprint, NamedCommandName, ParamName, Role, RunId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -156,6 +156,9 @@ pub struct RunSummary {
     pub name: NamedCommandName,
     /// Who asked.
     pub by: String,
+    /// Their key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Fingerprint>,
     /// When.
     pub at: Timestamp,
     /// Its state.
@@ -264,7 +267,7 @@ pub const APPROVAL_NAMESPACE: &str = "allod-approval-v1";
 impl Approval {
     /// The signed bytes: every line ends with a newline, parameters in the order of their names.
     #[must_use]
-    pub fn bytes(&self, server: &crate::Fingerprint) -> Vec<u8> {
+    pub fn bytes(&self, server: &Fingerprint) -> Vec<u8> {
         let Self { name, params, caller, expires, nonce } = self;
         let mut text = format!("{APPROVAL_NAMESPACE}\n{server}\n{caller}\n{name}\n{}\n{nonce}\n", expires.0);
         for (param, value) in params {

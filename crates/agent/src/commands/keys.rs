@@ -1,7 +1,10 @@
 //! Who may call, and exactly what.
 
 use crate::agent::Agent;
-use allod_commands::{Permit, authorize::list as list_allowed};
+use allod_commands::{
+    Permit, Registry,
+    authorize::{list as list_allowed, list_named},
+};
 use allod_proto::{
     Fault, FaultCode, Role,
     command::Scope,
@@ -31,8 +34,9 @@ pub(super) fn complaints(agent: &Agent) -> Vec<String> {
     keys.enrolled.complaints().iter().map(|it| format!("line {}: {}", it.line, it.message)).collect()
 }
 
-pub(super) fn can(agent: &Agent, permit: &Permit, params: &KeysCan) -> Result<KeysCanReply, Fault> {
+pub(super) async fn can(agent: &Agent, permit: &Permit, params: &KeysCan) -> Result<KeysCanReply, Fault> {
     let caller = permit.caller();
+    let (_, registry) = super::named::registry(agent).await?;
     let own = params.fingerprint.is_none() || params.fingerprint.as_ref() == caller.key();
     if own {
         let grant = Grant {
@@ -42,7 +46,7 @@ pub(super) fn can(agent: &Agent, permit: &Permit, params: &KeysCan) -> Result<Ke
             from: None,
             expires: None,
         };
-        return Ok(describe(caller.key().cloned(), caller.name(), &grant));
+        return Ok(describe(caller.key().cloned(), caller.name(), &grant, &registry));
     }
     if caller.role() < Role::Operator || caller.apps().is_some() {
         return Err(Fault::new(FaultCode::NotAllowed, "what another key may do is for operators to see")
@@ -54,15 +58,21 @@ pub(super) fn can(agent: &Agent, permit: &Permit, params: &KeysCan) -> Result<Ke
         Fault::new(FaultCode::NotFound, "this key is not enrolled, so it may do nothing")
             .hint("`allod keys list`")
     })?;
-    Ok(describe(Some(entry.fingerprint().clone()), entry.name(), entry.grant()))
+    Ok(describe(Some(entry.fingerprint().clone()), entry.name(), entry.grant(), &registry))
 }
 
-fn describe(fingerprint: Option<allod_proto::Fingerprint>, name: &str, grant: &Grant) -> KeysCanReply {
+fn describe(
+    fingerprint: Option<allod_proto::Fingerprint>,
+    name: &str,
+    grant: &Grant,
+    registry: &Registry,
+) -> KeysCanReply {
     let allowed = |command: allod_proto::CommandName| Allowed {
         command: command.as_str().to_owned(),
         scoped: grant.apps.is_some() && command.scope() == Scope::App,
     };
     KeysCanReply {
+        named: list_named(registry, fingerprint.as_ref(), name, grant),
         fingerprint,
         name: name.to_owned(),
         role: grant.role,

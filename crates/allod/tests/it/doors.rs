@@ -70,6 +70,17 @@ fn cases(name: CommandName) -> Vec<Value> {
             vec![json!({"old": format!("SHA256:{}", "A".repeat(43)), "new": "ssh-ed25519 AAAA"})]
         }
         CommandName::KeysCan => vec![json!({}), json!({"fingerprint": format!("SHA256:{}", "A".repeat(43))})],
+        CommandName::CommandRun => {
+            vec![json!({"name": "nothing"}), json!({"name": "a b; c", "params": {"x": "-y"}})]
+        }
+        CommandName::CommandOutput | CommandName::CommandCancel => vec![json!({"run": "run-000000000000"})],
+        CommandName::CommandRuns => vec![json!({})],
+        // The registry's moment is not the same in two answers unless nothing was ever declared.
+        CommandName::CommandList => vec![json!({}), json!({"all": true})],
+        CommandName::CommandHistory | CommandName::CommandRemove => vec![json!({"name": "nothing"})],
+        CommandName::CommandAdd => vec![json!({"name": "x", "text": "exec = 1"}), json!({"name": "X"})],
+        CommandName::CommandApprove => vec![json!({"approval": {}, "signature": ""})],
+        CommandName::GatePanic => vec![json!({}), json!({"held": "yes"})],
         CommandName::AuditShow => vec![json!({"from": 1, "limit": 3}), json!({"from": 1, "limit": -1})],
         CommandName::AuditFollow => vec![json!({"after": 0})],
     }

@@ -35,6 +35,7 @@ mod limits;
 mod liveness;
 mod load;
 mod mesh;
+mod named;
 mod node;
 mod operations;
 mod processes;

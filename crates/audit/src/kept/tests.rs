@@ -14,6 +14,8 @@ fn read(number: usize) -> Entry {
         who: who("eve"),
         command: "app.status".to_owned(),
         app: None,
+        asked: None,
+        said: None,
         result: Ending::Ok,
         code: None,
         took_ms: 1,

@@ -111,6 +111,8 @@ fn every_kind_of_entry_reads_back_as_it_was() {
             who: who("anna"),
             command: "app.list".to_owned(),
             app: None,
+            asked: None,
+            said: None,
             result: Ending::Failed,
             code: Some(allod_proto::FaultCode::NotAllowed),
             took_ms: 3,

@@ -77,6 +77,19 @@ fn text(answers: &[Asked<KeysCanReply>], style: Style) -> String {
             table.row(vec![(&allowed.command).into(), Cell::toned(Tone::Dim, reach)]);
         }
         text.push_str(&table.render(style));
+        if reply.named.is_empty() {
+            continue;
+        }
+        let mut named = Table::new(&["named command", "does", "parameters"]);
+        for runnable in &reply.named {
+            let params = safe(&crate::commands::commands::params(runnable));
+            named.row(vec![
+                runnable.name.as_str().into(),
+                safe(&runnable.summary).as_str().into(),
+                params.as_str().into(),
+            ]);
+        }
+        text.push_str(&named.render(style));
     }
     text
 }

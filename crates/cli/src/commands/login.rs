@@ -6,12 +6,11 @@ use crate::{
     failure::Failure,
     inventory::Server,
     keys::Login as Kept,
-    known::FileMemory,
     render::{Style, Table, table::Tone, time::local},
     session::Session,
 };
 use allod_proto::{FaultCode, Fingerprint, Role, Timestamp, limits, messages::keys::KeysCan};
-use allod_rpc::client::{Client, OneKey, Peer};
+use allod_rpc::client::OneKey;
 use allod_signing::{KeySigner, Signer, Terms};
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
@@ -141,22 +140,8 @@ async fn ask(session: &Session, servers: &[Server], kept: &Kept) -> Vec<Asked<Ro
 }
 
 async fn one(session: &Session, server: &Server, kept: &Kept) -> Result<Role, Failure> {
-    let address = session.resolve(&server.address).await?;
-    let peer = Peer {
-        name: server.name.clone(),
-        address,
-        identity: server.identity.clone(),
-        record_key: server.record_key.clone(),
-    };
-    let memory = FileMemory::load(
-        &session.known(),
-        &session.settings.config,
-        &server.identity,
-        Arc::clone(&session.output),
-    )?;
     let keys = Box::new(OneKey::new(Arc::new(kept.signer()?)));
-    let dialer = session.dialer(address).await?;
-    let mut client = Client::connect_over(dialer, peer, keys, Box::new(memory)).await?;
+    let mut client = session.connect_as(server, keys).await?;
     Ok(client.call(KeysCan::default()).await?.role)
 }
 

@@ -111,6 +111,7 @@ async fn open(session: &Session, server: &Server, ask: AppLogs) -> Result<Source
                 Ok(Some(StreamItem::Log(lines))) => Ok(lines),
                 Ok(Some(
                     StreamItem::Operation(_)
+                    | StreamItem::Run(_)
                     | StreamItem::Record(_)
                     | StreamItem::Idle {}
                     | StreamItem::Fault(_)

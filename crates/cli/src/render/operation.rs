@@ -155,6 +155,7 @@ async fn watch(
             }
             Some(
                 StreamItem::Log(_)
+                | StreamItem::Run(_)
                 | StreamItem::Record(_)
                 | StreamItem::Idle {}
                 | StreamItem::Fault(_)

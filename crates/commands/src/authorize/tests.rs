@@ -44,7 +44,19 @@ fn the_role_of_a_machine_may_only_look_at_itself() {
         .filter(|name| allowed(&caller, **name, None).is_ok())
         .map(|n| n.as_str())
         .collect();
-    assert_eq!(may, ["hello", "server_info", "keys.can"]);
+    assert_eq!(
+        may,
+        [
+            "hello",
+            "server_info",
+            "keys.can",
+            "command.run",
+            "command.output",
+            "command.cancel",
+            "command.runs",
+            "command.list"
+        ]
+    );
 }
 
 proptest! {

@@ -45,12 +45,17 @@ fn needs(action: &Action) -> Needs {
         | Action::RecordStats {}
         | Action::Keys {}
         | Action::LogRead { .. }
-        | Action::LogList { .. } => Needs::Nothing,
+        | Action::LogList { .. }
+        | Action::Commands {}
+        | Action::CommandHistory { .. }
+        | Action::Runs {}
+        | Action::RunRead { .. } => Needs::Nothing,
+        Action::RunLeft { .. } => Needs::Wanted,
     }
 }
 
 /// How many actions `needs` knows: counted here, so that the list below can't miss one.
-const ACTIONS: usize = 19;
+const ACTIONS: usize = 24;
 
 /// One of each, made up.
 fn made_up() -> Vec<Action> {
@@ -103,6 +108,11 @@ fn made_up() -> Vec<Action> {
             limit: u64::MAX,
         },
         Action::LogList { app },
+        Action::Commands {},
+        Action::CommandHistory { name: "deploy-site".parse().unwrap() },
+        Action::Runs {},
+        Action::RunRead { run: "run-0123456789ab".parse().unwrap(), after: 0 },
+        Action::RunLeft { run: "run-0123456789ab".parse().unwrap() },
     ]
 }
 

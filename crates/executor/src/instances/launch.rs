@@ -93,7 +93,7 @@ async fn begin(
     let running = match shim.answer(STARTING).await? {
         Answer::Started(running) => running,
         Answer::Error(why) => return Err(not_started(&why)),
-        Answer::Ran(_) => return Err(odd_answer()),
+        Answer::Ran(_) | Answer::Output { .. } | Answer::Ended { .. } => return Err(odd_answer()),
     };
     let shim_process = shim.let_go();
     table
@@ -164,7 +164,7 @@ async fn once(table: &Arc<Table>, app: &AppRef, order: Order, time: Duration) ->
     match shim.answer(time.saturating_add(SLACK)).await? {
         Answer::Ran(ran) => Ok(ran),
         Answer::Error(why) => Err(not_started(&why)),
-        Answer::Started(_) => Err(odd_answer()),
+        Answer::Started(_) | Answer::Output { .. } | Answer::Ended { .. } => Err(odd_answer()),
     }
 }
 

@@ -70,7 +70,10 @@ fn lane(action: &Action) -> Lane {
         | Action::Keys {}
         | Action::Releases { .. }
         | Action::Secrets { .. }
-        | Action::LogList { .. } => Lane::Broad,
+        | Action::LogList { .. }
+        | Action::Commands {}
+        | Action::CommandHistory { .. }
+        | Action::Runs {} => Lane::Broad,
         Action::Perform(_)
         | Action::InstanceStart { .. }
         | Action::InstanceStop { .. }
@@ -80,6 +83,8 @@ fn lane(action: &Action) -> Lane {
         | Action::Promote { .. }
         | Action::Finish { .. }
         | Action::Observe(_)
+        | Action::RunRead { .. }
+        | Action::RunLeft { .. }
         | Action::LogRead { .. } => Lane::Quick,
     }
 }

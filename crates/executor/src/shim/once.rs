@@ -23,7 +23,7 @@ const TAIL: usize = 40;
 /// How much of each line is kept, in bytes.
 const TAIL_LINE: usize = 2000;
 /// How long the last lines may take to come.
-const LAST_LINES: Duration = Duration::from_secs(2);
+pub(super) const LAST_LINES: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Tail(Mutex<VecDeque<String>>);
@@ -103,7 +103,7 @@ pub(super) fn finish(
     Ok(Ran { ok: exit == "exit status 0", exit, tail: tail.into() })
 }
 
-fn watch(state: &Arc<State>, timeout: Duration, mut lifeline: File) -> io::Result<()> {
+pub(super) fn watch(state: &Arc<State>, timeout: Duration, mut lifeline: File) -> io::Result<()> {
     let overdue = state.clone();
     let now = Instant::now();
     super::spawn("timeout", move || {

@@ -43,6 +43,9 @@ impl fmt::Debug for Order {
     }
 }
 
+/// The largest line that a shim says while a command runs, in bytes: one piece of output in base64.
+pub(crate) const LARGEST_ANSWER_LINE: u64 = 128 * 1024;
+
 /// What to do with the program.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,9 +62,36 @@ pub(crate) enum Task {
         /// Where its log goes, if anywhere.
         log: Option<PathBuf>,
     },
+    /// Run a sealed program to its end, with its output told as it comes.
+    Command(CommandTask),
 }
 
-/// The shim's one answer.
+/// A named command. Its program, and the script it reads, come as descriptors on the control socket.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct CommandTask {
+    /// The interpreter and its options; the first is its name.
+    pub(crate) interpreter: Vec<String>,
+    /// Whether a second descriptor comes, which the interpreter reads.
+    pub(crate) is_script: bool,
+    /// As whom; `None` is as the shim itself.
+    pub(crate) uid: Option<u32>,
+    /// Their group.
+    pub(crate) gid: Option<u32>,
+    /// Its whole tree is killed after this many milliseconds.
+    pub(crate) timeout_ms: u64,
+    /// How many bytes of its output are told.
+    pub(crate) output_limit: u64,
+    /// Its standard input, in standard base64.
+    pub(crate) stdin: Option<String>,
+}
+
+impl fmt::Debug for CommandTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandTask").field("uid", &self.uid).finish_non_exhaustive()
+    }
+}
+
+/// The shim's answer: one, or of a command one line for each piece of output, and then its end.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
@@ -71,6 +101,22 @@ pub(crate) enum Answer {
     Ran(Ran),
     /// The program could not be started: a sentence for the person.
     Error(String),
+    /// A command printed something.
+    Output {
+        /// Where.
+        stream: allod_proto::named::Stream,
+        /// Standard base64.
+        bytes: String,
+    },
+    /// A command ended, and its whole tree with it.
+    Ended {
+        /// `exit status 0`, `signal 9`, `timeout`.
+        exit: String,
+        /// How many bytes it printed.
+        output: u64,
+        /// Whether more than its limit.
+        truncated: bool,
+    },
 }
 
 /// A running program, told apart from a later one with the same pid by its start.

@@ -1,7 +1,7 @@
 //! What a shim does to itself before it starts anything: it leaves its starter's session, gives up what it inherited,
 //! and ties down what its program will inherit.
 
-use super::order::Order;
+use super::order::{Order, Task};
 use rustix::{
     fs::{Mode, OFlags},
     process::{DumpableBehavior, Resource, Rlimit},
@@ -29,7 +29,11 @@ pub(super) fn close_inherited() {
 pub(super) fn confine(order: &Order) -> io::Result<()> {
     // A starter that made the shim a group leader has no session to leave.
     let _ = rustix::process::setsid();
-    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(match order.task {
+        Task::Keep { .. } | Task::Once { .. } => Mode::RWXG | Mode::RWXO,
+        // What a command makes is often for others to read.
+        Task::Command(_) => Mode::WGRP | Mode::WOTH,
+    });
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     limit(Resource::Core, 0)?;

@@ -1,6 +1,6 @@
 //! Who may call: enrolled keys and what each may do.
 
-use crate::{Fingerprint, Role};
+use crate::{Fingerprint, Role, messages::named::Runnable};
 use serde::{Deserialize, Serialize};
 
 /// `keys.list`.
@@ -84,6 +84,9 @@ pub struct KeysCanReply {
     pub apps: Option<Vec<String>>,
     /// The commands it may call, with what they are limited to.
     pub commands: Vec<Allowed>,
+    /// The named commands it may run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub named: Vec<Runnable>,
 }
 
 /// One command somebody may call.

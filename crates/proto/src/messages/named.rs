@@ -29,8 +29,12 @@ impl CommandRun {
     #[must_use]
     pub fn recorded(&self) -> serde_json::Value {
         let cut = |text: &str| text.chars().take(crate::named::VALUE).collect::<String>();
-        let params: BTreeMap<String, String> =
-            self.params.iter().take(crate::named::PARAMS).map(|(name, value)| (cut(name), cut(value))).collect();
+        let params: BTreeMap<String, String> = self
+            .params
+            .iter()
+            .take(crate::named::PARAMS)
+            .map(|(name, value)| (cut(name), cut(value)))
+            .collect();
         serde_json::json!({
             "name": cut(&self.name),
             "params": params,

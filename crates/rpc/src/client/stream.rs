@@ -66,9 +66,12 @@ impl Stream {
                     self.ended = true;
                     return Err(ClientError::Fault(fault));
                 }
-                Ok(Some(item @ (StreamItem::Operation(_) | StreamItem::Log(_) | StreamItem::Record(_)))) => {
-                    return Ok(Some(item));
-                }
+                Ok(Some(
+                    item @ (StreamItem::Operation(_)
+                    | StreamItem::Log(_)
+                    | StreamItem::Record(_)
+                    | StreamItem::Run(_)),
+                )) => return Ok(Some(item)),
             }
         }
         Ok(None)

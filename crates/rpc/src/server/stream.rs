@@ -8,8 +8,11 @@ use allod_proto::{
 use allod_signing::{FrameSigner, Trust, Verified, sshsig, still_holds};
 use bytes::Bytes;
 use http_body_util::{BodyExt, channel::Channel};
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::Instant};
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 const IDLE: Duration = Duration::from_secs(15);
 pub(super) const TICK: Duration = Duration::from_millis(500);
@@ -21,12 +24,22 @@ pub(super) fn frames<S: Service>(
     caller: Arc<Verified>,
     items: mpsc::Receiver<StreamItem>,
 ) -> ReplyBytes {
-    let (sender, body) = Channel::<Bytes, std::convert::Infallible>::new(4);
+    let (sender, body) = Channel::<Bytes, Infallible>::new(4);
+    let (listens, gone) = oneshot::channel::<Infallible>();
     tokio::spawn(async move {
         let mut pump = Pump { service, caller, signer: FrameSigner::new(nonce), sender };
-        pump.run(items).await;
+        tokio::select! {
+            () = pump.run(items) => {}
+            // What fills the stream hears of it at once, not with the next frame.
+            _ = gone => {}
+        }
     });
-    body.boxed()
+    // Dropped with the body, when the client's connection ends.
+    body.map_frame(move |frame| {
+        let _listens = &listens;
+        frame
+    })
+    .boxed()
 }
 
 /// Whether the key that was believed before still is: bodies take their time, streams their hours.

@@ -44,6 +44,7 @@ pub(super) async fn run(session: &Session, follow: Follow) -> Result<(), Failure
             Some(
                 StreamItem::Operation(_)
                 | StreamItem::Log(_)
+                | StreamItem::Run(_)
                 | StreamItem::Idle {}
                 | StreamItem::Fault(_)
                 | StreamItem::End {},

@@ -1,0 +1,118 @@
+//! `allod commands approve`: a second person's yes to one run. It is signed by their own key over exactly what may be run,
+//! so that it can be shown to anybody later.
+
+use crate::{failure::Failure, render::time::local, session::Session};
+use allod_proto::{
+    FaultCode, NamedCommandName, Nonce, ParamName, Timestamp,
+    messages::named::CommandApprove,
+    named::{APPROVAL_NAMESPACE, Approval},
+};
+use allod_rpc::client::{Client, Keys as _, OneKey};
+use allod_signing::{Signer, sshsig};
+use clap::Args;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// `allod commands approve`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  allod commands approve deploy-site branch=main --caller builder --server web1"
+)]
+pub(super) struct Approve {
+    /// Which command
+    name: NamedCommandName,
+    /// All its parameters, with those that have a default
+    #[arg(value_name = "PARAM=VALUE")]
+    params: Vec<String>,
+    /// Who may run it then: the name of their key, or its fingerprint
+    #[arg(long, value_name = "NAME")]
+    caller: String,
+    /// For how long
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    within: String,
+}
+
+/// Runs it.
+pub(super) async fn run(session: &Session, approve: Approve) -> Result<(), Failure> {
+    let server = session.one_server()?;
+    let within = allod_appspec::measure::milliseconds(&approve.within)
+        .map_err(|why| Failure::usage(format!("--within {:?}: {why}", approve.within)))?;
+    let approval = Approval {
+        name: approve.name.clone(),
+        params: params(&approve.params)?,
+        caller: approve.caller.clone(),
+        expires: session.now().plus(Duration::from_millis(within)),
+        nonce: nonce()?,
+    };
+    let bytes = approval.bytes(&server.identity);
+    let (signer, signature) = sign(session, &server, bytes).await?;
+    let expires: Timestamp = approval.expires;
+    let mut client = connect(session, &server, signer).await?;
+    let reply = client.call(CommandApprove { approval, signature: sshsig::to_base64(&signature) }).await;
+    let reply = reply.map_err(|error| Failure::from(error).on(&server.name))?;
+    session.output.document(&reply, |_| {
+        format!(
+            "{} may run {} on {} once, until {}\n",
+            approve.caller,
+            approve.name,
+            server.name,
+            local(expires)
+        )
+    })
+}
+
+fn params(words: &[String]) -> Result<BTreeMap<ParamName, String>, Failure> {
+    let mut params = BTreeMap::new();
+    for word in words {
+        let pair = word.split_once('=').and_then(|(name, value)| Some((ParamName::new(name).ok()?, value)));
+        let (name, value) = pair.ok_or_else(|| {
+            Failure::usage(format!("{word:?} is no parameter")).hint("write it as name=value")
+        })?;
+        params.insert(name, value.to_owned());
+    }
+    Ok(params)
+}
+
+fn nonce() -> Result<Nonce, Failure> {
+    let mut random = [0_u8; 16];
+    let failed = |why: String| Failure::new(FaultCode::Internal, why);
+    SystemRandom::new()
+        .fill(&mut random)
+        .map_err(|_| failed("the system gives no random numbers".to_owned()))?;
+    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    Nonce::new(text).map_err(|error| failed(error.to_string()))
+}
+
+/// The first key that can sign: a key itself, never one that signs in another's name.
+async fn sign(
+    session: &Session,
+    server: &crate::inventory::Server,
+    bytes: Vec<u8>,
+) -> Result<(Arc<dyn Signer>, Vec<u8>), Failure> {
+    let mut candidates = session.own_keys(server)?;
+    loop {
+        let signer =
+            candidates.next()?.ok_or_else(|| allod_rpc::client::ClientError::NoKey(String::new()))?;
+        let (key, bytes) = (signer.fingerprint(), bytes.clone());
+        session.output.note(&format!("{key} signs the approval"));
+        // An agent may wait for a finger on its key.
+        let signing = Arc::clone(&signer);
+        let signed = tokio::task::spawn_blocking(move || signing.sign(APPROVAL_NAMESPACE, &bytes)).await;
+        match signed.map_err(|error| Failure::new(FaultCode::Internal, error.to_string()))? {
+            Ok(signature) => return Ok((signer, signature)),
+            Err(error) if session.globals.key.is_some() => {
+                return Err(Failure::new(FaultCode::Refused, error.to_string()));
+            }
+            Err(error) => session.output.note(&format!("{key} is passed over: {error}")),
+        }
+    }
+}
+
+/// The same key makes the request: the server takes an approval from whoever signed it.
+async fn connect(
+    session: &Session,
+    server: &crate::inventory::Server,
+    signer: Arc<dyn Signer>,
+) -> Result<Client, Failure> {
+    session.connect_as(server, Box::new(OneKey::new(signer))).await
+}

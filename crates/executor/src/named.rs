@@ -1,0 +1,491 @@
+//! Named commands: what root declared, who may run it, and running it. Every door ends here, with the same decision and
+//! the same lines in the record.
+
+mod approvals;
+mod drive;
+mod program;
+mod runs;
+mod store;
+mod trusted;
+mod turns;
+mod user;
+
+#[cfg(test)]
+pub(crate) use approvals::ApprovalsRecord;
+pub(crate) use runs::Run;
+#[cfg(test)]
+pub(crate) use store::{HistoryRecord, RegistryRecord};
+
+use crate::{
+    Executor,
+    layout::Layout,
+    perform::{Performed, blocking, replied},
+    record::ChangeRecorder,
+};
+use allod_commands::{Caller, Permit, Rules, dispatch};
+use allod_proto::{
+    Command, CommandId, Digest, Fault, FaultCode, Fingerprint, Request, Role, RunId,
+    messages::named::{
+        CommandApprove, CommandApproveReply, CommandCancelReply, CommandChanged, CommandHistoryReply,
+        CommandRun, CommandRunReply, GatePanicReply, Runnable,
+    },
+    named::{APPROVAL_NAMESPACE, Definition, RegistryState, RunEvent, RunSummary, STDIN},
+};
+use allod_signing::{sshsig, verify_signature};
+use approvals::Approvals;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use runs::{Owner, Runs};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use store::{Author, Store};
+use tokio::sync::oneshot;
+use turns::Turns;
+
+/// How often the files of the registry are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a reply waits for a run to end.
+const SHORT: Duration = Duration::from_secs(2);
+/// How many bytes of events one reply carries.
+const REPLY: usize = 256 * 1024;
+
+/// All that the executor knows of named commands.
+#[derive(Debug)]
+pub(crate) struct Named {
+    store: Mutex<Store>,
+    approvals: Mutex<Approvals>,
+    turns: Arc<Turns>,
+    runs: Runs,
+    /// What secret parameters are hashed with for the record.
+    pepper: [u8; 32],
+}
+
+/// A run that waits for its intent. If that never comes, it never begins.
+#[derive(Debug)]
+pub struct Started {
+    run: Arc<Run>,
+    intent: Mutex<Option<oneshot::Sender<u64>>>,
+}
+
+impl Started {
+    /// The intent is in the record: it may begin.
+    pub(crate) fn recorded(&self, intent: u64) {
+        if let Some(tell) = self.intent.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // If the task has ended, so has the run.
+            let _ = tell.send(intent);
+        }
+    }
+
+    /// The run.
+    pub(crate) fn run(&self) -> Arc<Run> {
+        Arc::clone(&self.run)
+    }
+
+    /// The run's id.
+    pub(crate) fn id(&self) -> RunId {
+        self.run.id()
+    }
+}
+
+impl Named {
+    pub(crate) fn open(layout: &Layout) -> Result<Self, String> {
+        Ok(Self {
+            store: Mutex::new(Store::open(layout.clone())?),
+            approvals: Mutex::new(Approvals::open(layout.clone())?),
+            turns: Arc::default(),
+            runs: Runs::default(),
+            pepper: crate::executor::random()?,
+        })
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What decides calls now.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.store().rules()
+    }
+
+    /// Every definition, and where they came from.
+    pub(crate) fn registry(&self) -> (RegistryState, Vec<Definition>) {
+        let store = self.store();
+        let definitions = store.rules().registry.definitions().cloned().collect();
+        (store.state(), definitions)
+    }
+
+    /// How a definition came to be what it is.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that never was one.
+    pub(crate) fn history(&self, name: &allod_proto::NamedCommandName) -> Result<CommandHistoryReply, Fault> {
+        self.store().history(name)
+    }
+
+    /// All runs, newest first.
+    pub(crate) fn summaries(&self) -> Vec<RunSummary> {
+        self.runs.all().iter().map(|run| run.summary()).collect()
+    }
+
+    /// The run of this id.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn run(&self, id: &RunId) -> Result<Arc<Run>, Fault> {
+        self.runs.get(id).ok_or_else(|| {
+            Fault::new(FaultCode::NotFound, format!("there is no run {id}, or it was long ago"))
+                .hint("`allod runs` lists the last ones; the record has all of them")
+        })
+    }
+
+    /// What a secret parameter is in the record: the same for the same value, and nothing more.
+    pub(crate) fn hash(&self, value: &str) -> String {
+        let digest = Digest::of([self.pepper.as_slice(), value.as_bytes()].concat());
+        let short: String = digest.to_string().chars().take(16).collect();
+        format!("hash:{short}")
+    }
+}
+
+/// Takes in what root changed, for ever. What changed, and what is wrong, goes to the record.
+pub(crate) async fn watch(executor: &Arc<Executor>) {
+    loop {
+        refresh(executor).await;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Looks at the files once.
+pub(crate) async fn refresh(executor: &Arc<Executor>) {
+    let looking = Arc::clone(executor);
+    let taken = blocking(move || Ok(looking.named().store().refresh(looking.now()))).await;
+    note(executor, taken.unwrap_or_default().notes);
+}
+
+fn note(executor: &Executor, notes: Vec<String>) {
+    for note in notes {
+        tracing::info!(note, "the registry of commands");
+        let entry = allod_audit::Entry::note("registry", note);
+        if let Err(error) = executor.record().append_later(entry) {
+            tracing::error!(%error, "a change of the registry could not be recorded");
+        }
+    }
+}
+
+/// The last step before a run: counted, approved, in line. It begins when its intent is in the record.
+///
+/// # Errors
+/// `TooMany`, `Confirmation`, `Busy`, or `Invalid` for standard input that it does not take.
+pub(crate) async fn begin(
+    executor: &Arc<Executor>,
+    permit: &Permit,
+    id: &CommandId,
+    ask: CommandRun,
+) -> Result<Performed, Fault> {
+    let missing = || Fault::new(FaultCode::Internal, "a command without a decision");
+    let call = permit.call().cloned().ok_or_else(missing)?;
+    let caller = permit.caller();
+    let definition = call.definition();
+    check_stdin(definition, ask.stdin.as_deref())?;
+    let named = executor.named();
+    let now = executor.now();
+    let waiting = named.turns.stand(definition)?;
+    {
+        let spending = Arc::clone(executor);
+        let (call, name, key) = (call.clone(), caller.name().to_owned(), caller.key().cloned());
+        blocking(move || {
+            let mut approvals = spending.named().approvals.lock().unwrap_or_else(PoisonError::into_inner);
+            approvals.spend(&call, (&name, key.as_ref()), now)
+        })
+        .await?;
+    }
+    let owner = Owner { name: caller.name().to_owned(), key: caller.key().cloned() };
+    let run = named.runs.add(run_id(caller, id), &definition.name, &owner, now, definition.survives_client);
+    if !ask.detach {
+        run.looked_at();
+    }
+    let (intent, recorded) = oneshot::channel();
+    let plan = drive::Plan { call, caller: owner.name, stdin: ask.stdin, waiting, intent: recorded };
+    tokio::spawn(drive::drive(Arc::clone(executor), Arc::clone(&run), plan));
+    Ok(Performed::Ran(Box::new(Started { run, intent: Mutex::new(Some(intent)) })))
+}
+
+/// The same request by the same caller is the same run, so that a retry finds it.
+fn run_id(caller: &Caller, id: &CommandId) -> RunId {
+    let key = caller.key().map_or(caller.name(), Fingerprint::as_str);
+    RunId::of(&Digest::of(format!("allod-run-v1\n{key}\n{id}\n")))
+}
+
+fn check_stdin(definition: &Definition, stdin: Option<&str>) -> Result<(), Fault> {
+    let Some(encoded) = stdin else { return Ok(()) };
+    let invalid = |why: String| Fault::new(FaultCode::Invalid, why);
+    let bytes = STANDARD.decode(encoded).map_err(|_| invalid("standard input is not base64".to_owned()))?;
+    let most = definition.stdin_limit.min(STDIN);
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
+        return Err(match most {
+            0 => invalid(format!("{} takes no standard input", definition.name)),
+            most => invalid(format!("{} takes at most {most} bytes of standard input", definition.name)),
+        });
+    }
+    Ok(())
+}
+
+/// Counts a call before anything is written for it: who asks too often costs no sync.
+///
+/// # Errors
+/// `TooMany`.
+pub(crate) fn admit(executor: &Executor, caller: &Caller, ask: &CommandRun) -> Result<(), Fault> {
+    let rules = executor.named().rules();
+    let Ok(call) = rules.registry.decide(caller, ask, &rules.choices) else { return Ok(()) };
+    let who = caller.key().map_or(caller.name(), Fingerprint::as_str);
+    executor.named().turns.count(who, call.definition(), executor.now())
+}
+
+/// The reply to whoever asked: complete, if the run is short.
+pub(crate) async fn reply(run: &Run, detach: bool) -> CommandRunReply {
+    if !detach {
+        let _ = tokio::time::timeout(SHORT, run.ended()).await;
+    }
+    // The summary first: what it says ended has its end among the events, or behind them.
+    CommandRunReply { run: run.summary(), events: run.events(0, REPLY) }
+}
+
+/// The reply to whoever asks for the same again: how its run stands now.
+///
+/// # Errors
+/// `NotFound` for a run of an earlier life.
+pub(crate) async fn again(executor: &Executor, kept: serde_json::Value) -> Result<serde_json::Value, Fault> {
+    let id = kept.get("run").and_then(|id| id.as_str()).and_then(|id| RunId::new(id).ok());
+    let id = id.ok_or_else(|| Fault::new(FaultCode::Internal, "a run without an id"))?;
+    let run = executor.named().run(&id)?;
+    serde_json::to_value(reply(&run, false).await)
+        .map_err(|error| Fault::new(FaultCode::Internal, format!("the reply can't be written: {error}")))
+}
+
+/// `command.cancel`: one's own run, or any for an operator.
+///
+/// # Errors
+/// `NotFound` for another's.
+pub(crate) fn cancel(executor: &Executor, permit: &Permit, id: &RunId) -> Result<Performed, Fault> {
+    let run = executor.named().run(id)?;
+    let summary = run.summary();
+    if !sees(permit.caller(), &summary) {
+        return Err(Fault::new(FaultCode::NotFound, format!("there is no run {id}")));
+    }
+    run.cancel();
+    replied(CommandCancelReply { run: summary })
+}
+
+/// Whether a run is for this caller to see and to end.
+fn sees(caller: &Caller, run: &RunSummary) -> bool {
+    let own = match (caller.key(), &run.key) {
+        (Some(key), Some(theirs)) => key == theirs,
+        (None, None) => caller.name() == run.by,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    own || caller.role() >= Role::Operator
+}
+
+/// `command.add` and `command.remove`.
+///
+/// # Errors
+/// What the registry refuses.
+pub(crate) async fn change(
+    executor: &Arc<Executor>,
+    permit: &Permit,
+    name: allod_proto::NamedCommandName,
+    text: Option<String>,
+) -> Result<Performed, Fault> {
+    let author = Author { name: permit.caller().name().to_owned(), key: permit.caller().key().cloned() };
+    let changing = Arc::clone(executor);
+    let (named, by) = (name.clone(), author.name.clone());
+    let (registry, changes) = blocking(move || {
+        let mut store = changing.named().store();
+        let now = changing.now();
+        let changes = match &text {
+            Some(text) => store.add(&name, text, &author, now)?,
+            None => store.remove(&name, &author, now)?,
+        };
+        Ok((store.state(), changes))
+    })
+    .await?;
+    note(executor, changes.iter().map(|line| format!("{named}: {line} (by {by})")).collect());
+    replied(CommandChanged { registry, changes })
+}
+
+/// `command.approve`: the approver's own signature is verified, so that it can be shown to anybody later.
+///
+/// # Errors
+/// `Refused` for a signature that is not the caller's own, `NotFound` for a command that takes none.
+pub(crate) async fn approve(
+    executor: &Arc<Executor>,
+    permit: &Permit,
+    params: CommandApprove,
+) -> Result<Performed, Fault> {
+    let refused = |why: &str| {
+        Fault::new(FaultCode::Refused, format!("the approval is not signed as it must be: {why}"))
+            .hint("`allod commands approve` signs it with the key that it calls with")
+    };
+    let caller = permit.caller();
+    let key = caller.key().ok_or_else(|| refused("the caller has no key"))?;
+    let approval = params.approval;
+    let signature = sshsig::from_base64(&params.signature).map_err(|_| refused("it is no SSHSIG"))?;
+    let bytes = approval.bytes(&executor.identity());
+    let signer = sshsig::signer_key(&signature).map_err(|_| refused("it is no key's"))?;
+    if signer.fingerprint() != key {
+        return Err(refused("it is another key's"));
+    }
+    verify_signature(&signer, APPROVAL_NAMESPACE, &bytes, &signature)
+        .map_err(|_| refused("it does not hold"))?;
+    let unknown = || {
+        Fault::new(FaultCode::NotFound, format!("{} is no command that takes an approval", approval.name))
+            .hint("`allod commands list`")
+    };
+    let rules = executor.named().rules();
+    let definition = rules.registry.get(&approval.name).cloned().ok_or_else(unknown)?;
+    let rule = definition.approval.clone().ok_or_else(unknown)?;
+    if caller.role() < rule.role {
+        let message = format!("approving {} takes the role {}", approval.name, rule.role);
+        return Err(Fault::new(FaultCode::NotAllowed, message).hint("ask somebody who has it"));
+    }
+    let given = CommandApproveReply { by: key.clone(), role: caller.role(), expires: approval.expires };
+    let (giving, by, role) = (Arc::clone(executor), key.clone(), caller.role());
+    blocking(move || {
+        let mut approvals = giving.named().approvals.lock().unwrap_or_else(PoisonError::into_inner);
+        approvals.give(approval, &rule, by, role, giving.now())
+    })
+    .await?;
+    replied(given)
+}
+
+/// `gate.panic`: stops all callers and ends what they run, or lets them in again.
+///
+/// # Errors
+/// When it can't be made to last.
+pub(crate) async fn panic(executor: &Arc<Executor>, held: bool) -> Result<Performed, Fault> {
+    let holding = Arc::clone(executor);
+    let registry = blocking(move || {
+        let mut store = holding.named().store();
+        store.hold(held)?;
+        Ok(store.state())
+    })
+    .await?;
+    let running = executor.named().runs.all().into_iter().filter(|run| held && !run.has_ended());
+    let ended: Vec<RunSummary> = running
+        .filter(|run| is_callers(executor, &run.summary()))
+        .map(|run| {
+            run.cancel();
+            run.summary()
+        })
+        .collect();
+    let word = if held { "all callers are stopped" } else { "callers are let in again" };
+    note(executor, vec![word.to_owned()]);
+    replied(GatePanicReply { registry, ended })
+}
+
+/// Whether a run was asked for by a key that may do nothing but run commands.
+fn is_callers(executor: &Executor, run: &RunSummary) -> bool {
+    let keys = executor.keys();
+    let entry = run.key.as_ref().and_then(|key| keys.enrolled().find(key));
+    // A key that is gone is nobody's any more.
+    run.key.is_some() && entry.is_none_or(|entry| entry.grant().role == Role::Caller)
+}
+
+/// A run that somebody follows. Whoever lets go of it is gone.
+#[derive(Debug)]
+pub(crate) struct Following {
+    run: Arc<Run>,
+    seen: usize,
+}
+
+impl Following {
+    /// What happens next; `None` after its end.
+    pub(crate) async fn next(&mut self) -> Option<RunEvent> {
+        let after = self.seen;
+        let ended = self.run.has_ended();
+        if let Some(event) = self.run.events(after, 0).pop() {
+            self.seen += 1;
+            return Some(event);
+        }
+        if ended {
+            return None;
+        }
+        self.run.more_than(after).await;
+        self.seen += 1;
+        self.run.events(after, 0).pop()
+    }
+
+    /// How it stands.
+    pub(crate) fn summary(&self) -> RunSummary {
+        self.run.summary()
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.run.left();
+    }
+}
+
+/// What standard input a command takes from this caller: the decision without its consequences.
+pub(crate) fn stdin_limit(executor: &Executor, caller: &Caller, ask: &CommandRun) -> u64 {
+    let rules = executor.named().rules();
+    let call = rules.registry.decide(caller, ask, &rules.choices);
+    call.map_or(0, |call| call.definition().stdin_limit.min(STDIN))
+}
+
+/// What this caller may run, by the rule that decides.
+pub(crate) fn runnable(executor: &Executor, caller: &Caller) -> Vec<Runnable> {
+    executor.named().rules().registry.runnable(caller)
+}
+
+/// Runs a command for somebody who came by the gate or is on the machine: decided, recorded, followed.
+///
+/// # Errors
+/// Whatever of it refuses; that is in the record then.
+pub(crate) async fn run(
+    executor: &Arc<Executor>,
+    caller: Caller,
+    id: CommandId,
+    ask: CommandRun,
+) -> Result<Following, Fault> {
+    let request = Request { v: allod_proto::VERSION, id, command: Command::CommandRun(ask) };
+    executor.make_room_for(&request.command)?;
+    let recorder = ChangeRecorder::unsigned(Arc::clone(executor));
+    match allowed(executor, &recorder, caller, request).await? {
+        Performed::Ran(started) => {
+            let run = started.run();
+            run.is_held();
+            Ok(Following { run, seen: 0 })
+        }
+        Performed::Replied(_) | Performed::Begun(_) => {
+            Err(Fault::new(FaultCode::Internal, "a command answered something else"))
+        }
+    }
+}
+
+/// Counts, decides, records and begins: what every door has in common.
+///
+/// # Errors
+/// Whatever of it refuses.
+pub(crate) async fn allowed(
+    executor: &Arc<Executor>,
+    recorder: &ChangeRecorder,
+    caller: Caller,
+    request: Request,
+) -> Result<Performed, Fault> {
+    use allod_commands::Recorder as _;
+    if let Command::CommandRun(ask) = &request.command
+        && let Err(fault) = admit(executor, &caller, ask)
+    {
+        recorder.denied(&caller, &request, &fault).await;
+        return Err(fault);
+    }
+    let rules = executor.named().rules();
+    let acting = Arc::clone(executor);
+    let run = |permit, request| async move { crate::perform::act(&acting, permit, request).await };
+    dispatch(recorder, Some(&rules), caller, request, run).await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,337 @@
+//! One run, from its turn to its outcome in the record: the program is sealed, a shim of its own starts it, its output
+//! is kept up to its limit, and its whole tree ends with it.
+
+use super::{
+    program::{self, Program},
+    runs::Run,
+    turns::{Turn, Waiting},
+    user,
+};
+use crate::{
+    Executor, failure,
+    isolation::Isolation,
+    shim::order::{Answer, CommandTask, LARGEST_ANSWER_LINE, Order, Task},
+};
+use allod_audit::Ending;
+use allod_commands::NamedCall;
+use allod_proto::{
+    Digest, Fault, FaultCode,
+    named::{Definition, RunEnd, RunEvent},
+};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use std::{
+    collections::BTreeMap,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStdout, Command},
+    sync::oneshot,
+    time::timeout,
+};
+
+/// How long a shim may take to hear its order.
+const ORDERING: Duration = Duration::from_secs(20);
+/// How much longer than its command's time a shim may take to say how it ended.
+const SLACK: Duration = Duration::from_secs(20);
+/// The shortest time that somebody waits for their turn.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Where programs that a command starts by name are looked for.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The bounds on a command's open files, and on processes of a user that is this command's alone.
+const OPEN_FILES: u64 = 4096;
+const PROCESSES: u64 = 512;
+
+/// What a run is made of.
+pub(super) struct Plan {
+    pub(super) call: NamedCall,
+    pub(super) caller: String,
+    /// Standard base64.
+    pub(super) stdin: Option<String>,
+    pub(super) waiting: Waiting,
+    /// The sequence number of the intent, once it is in the record.
+    pub(super) intent: oneshot::Receiver<u64>,
+}
+
+/// What came of it.
+struct Ended {
+    how: String,
+    output: u64,
+    truncated: bool,
+    program: Option<Digest>,
+    fault: Option<Fault>,
+}
+
+impl Ended {
+    fn never(how: &str, fault: Fault) -> Self {
+        Self { how: how.to_owned(), output: 0, truncated: false, program: None, fault: Some(fault) }
+    }
+}
+
+/// Carries a run out. Nothing of it starts before its intent is durable, and nobody hears of its end before that is.
+pub(super) async fn drive(executor: Arc<Executor>, run: Arc<Run>, plan: Plan) {
+    let Plan { call, caller, stdin, waiting, intent } = plan;
+    // Without an intent nothing was allowed: the entry was closed as a failure.
+    let Ok(intent) = intent.await else {
+        let fault = Fault::new(FaultCode::RecordUnavailable, "it could not be recorded, so it was not run");
+        run.end(end_of(Ended::never("not started", fault), 0, &call));
+        return;
+    };
+    let began = executor.now();
+    let ended = carry_out(&executor, &run, &call, &caller, stdin, waiting).await;
+    let mut end = end_of(ended, executor.took_since(began), &call);
+    let result = if end.code == Some(0) { Ending::Ok } else { Ending::Failed };
+    let fault = match (&end.fault, end.code) {
+        (Some(fault), _) => Some(fault.clone()),
+        (None, Some(0)) => None,
+        (None, _) => Some(Fault::new(FaultCode::Invalid, end.how.clone())),
+    };
+    let reply = serde_json::json!({ "run": run.id(), "end": &end });
+    if let Err(fault) = executor.write_outcome(intent, result, fault, Some(reply), end.took_ms).await {
+        tracing::error!(run = %run.id(), %fault, "the outcome of a command could not be recorded");
+        end.fault.get_or_insert(fault);
+    }
+    run.end(end);
+}
+
+fn end_of(ended: Ended, took_ms: u64, call: &NamedCall) -> RunEnd {
+    RunEnd {
+        code: ended.how.strip_prefix("exit status ").and_then(|code| code.parse().ok()),
+        how: ended.how,
+        took_ms,
+        output_bytes: ended.output,
+        truncated: ended.truncated,
+        program: ended.program,
+        registry: call.counter(),
+        fault: ended.fault,
+    }
+}
+
+async fn carry_out(
+    executor: &Arc<Executor>,
+    run: &Run,
+    call: &NamedCall,
+    caller: &str,
+    stdin: Option<String>,
+    waiting: Waiting,
+) -> Ended {
+    let definition = call.definition();
+    let _turn = match turn(run, definition, waiting).await {
+        Ok(turn) => turn,
+        Err(ended) => return ended,
+    };
+    let program = {
+        let definition = definition.clone();
+        tokio::task::spawn_blocking(move || program::take(&definition)).await
+    };
+    let program = match program {
+        Ok(Ok(program)) => program,
+        Ok(Err(fault)) => return Ended::never("not started", fault),
+        Err(error) => return Ended::never("not started", Fault::new(FaultCode::Internal, error.to_string())),
+    };
+    let digest = program.digest;
+    let order = match order(executor, run, call, caller, stdin, program.script.is_some()) {
+        Ok(order) => order,
+        Err(fault) => return Ended { program: Some(digest), ..Ended::never("not started", fault) },
+    };
+    let mut child = match start(order, &program).await {
+        Ok(child) => child,
+        Err(fault) => return Ended { program: Some(digest), ..Ended::never("not started", fault) },
+    };
+    // The copies are the shim's now.
+    drop(program);
+    run.begin();
+    let time = Duration::from_millis(definition.timeout_ms).saturating_add(SLACK);
+    let mut ended = match follow(run, &mut child, time).await {
+        Ok(ended) => ended,
+        Err(fault) => Ended::never("unknown", fault),
+    };
+    ended.program = Some(digest);
+    // Whatever went wrong: without its lifeline a shim ends its tree, and itself.
+    drop(child.stdin.take());
+    if timeout(SLACK, child.wait()).await.is_err() {
+        let _ = child.start_kill();
+    }
+    ended
+}
+
+/// Waits for one's turn, and not for ever.
+async fn turn(run: &Run, definition: &Definition, mut waiting: Waiting) -> Result<Turn, Ended> {
+    let patience = Duration::from_millis(definition.timeout_ms).max(PATIENCE);
+    tokio::select! {
+        turn = timeout(patience, waiting.turn()) => match turn {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(fault)) => Err(Ended::never("not started", fault)),
+            Err(_) => {
+                let message = format!("its turn did not come within {} s", patience.as_secs());
+                Err(Ended::never("not started", Fault::new(FaultCode::Busy, message).hint("try again later")))
+            }
+        },
+        () = run.asked_to_end() => {
+            Err(Ended::never("cancelled", Fault::new(FaultCode::Cancelled, "it was cancelled while it waited")))
+        }
+    }
+}
+
+fn order(
+    executor: &Executor,
+    run: &Run,
+    call: &NamedCall,
+    caller: &str,
+    stdin: Option<String>,
+    is_script: bool,
+) -> Result<Order, Fault> {
+    let definition = call.definition();
+    let user = user::of(executor, definition)?;
+    let mut env: BTreeMap<String, String> = definition.env.clone();
+    env.entry("PATH".to_owned()).or_insert_with(|| SEARCH_PATH.to_owned());
+    env.entry("LANG".to_owned()).or_insert_with(|| "C.UTF-8".to_owned());
+    env.insert("ALLOD_CALLER".to_owned(), caller.to_owned());
+    env.insert("ALLOD_RUN".to_owned(), run.id().to_string());
+    let own = matches!(executor.isolation(), Isolation::OwnUids { .. }) && definition.run_as.is_none();
+    Ok(Order {
+        argv: call.argv().to_vec(),
+        env,
+        cwd: PathBuf::from(&definition.directory),
+        tmp: PathBuf::new(),
+        secrets: BTreeMap::new(),
+        secret_env: BTreeMap::new(),
+        open_files: Some(OPEN_FILES),
+        processes: own.then_some(PROCESSES),
+        executor_uid: rustix::process::geteuid().as_raw(),
+        task: Task::Command(CommandTask {
+            interpreter: definition.interpreter.clone(),
+            is_script,
+            uid: user.map(|user| user.uid),
+            gid: user.map(|user| user.gid),
+            timeout_ms: definition.timeout_ms,
+            output_limit: definition.output_limit,
+            stdin,
+        }),
+    })
+}
+
+/// Starts a shim, and gives it its order and the sealed program.
+async fn start(order: Order, program: &Program) -> Result<Child, Fault> {
+    let failed = |error: io::Error| failure::of_io("start a shim", &error);
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    send(&ours, &program.executed).map_err(failed)?;
+    if let Some(script) = &program.script {
+        send(&ours, script).map_err(failed)?;
+    }
+    let binary = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(binary)
+        .arg("shim")
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(OwnedFd::from(theirs)))
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let json = serde_json::to_vec(&order).map_err(|error| failed(error.into()))?;
+    let length = u64::try_from(json.len()).unwrap_or(u64::MAX).to_le_bytes();
+    let orders = child.stdin.as_mut().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
+    let sending = async {
+        orders.write_all(&length).await?;
+        orders.write_all(&json).await?;
+        orders.flush().await
+    };
+    timeout(ORDERING, sending)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(failed)?;
+    Ok(child)
+}
+
+/// One descriptor, on a socket that has room for it.
+fn send(socket: &UnixStream, descriptor: &OwnedFd) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
+    sendmsg(socket, &[IoSlice::new(b"x")], &mut ancillary, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Takes what the shim says, to its end. Asked to end, it lets go of the shim, which ends its tree and says so.
+async fn follow(run: &Run, child: &mut Child, time: Duration) -> Result<Ended, Fault> {
+    let failed = |error: io::Error| failure::of_io("hear a command's shim", &error);
+    let stdout = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
+    let mut lines = BufReader::with_capacity(64 * 1024, stdout);
+    let until = tokio::time::Instant::now().checked_add(time);
+    let (mut output, mut cancelled) = (0_u64, false);
+    let mut abandoned = std::pin::pin!(run.abandoned());
+    // What was read of a line stays here when something else comes first.
+    let mut line = Vec::new();
+    loop {
+        let answer = tokio::select! {
+            biased;
+            () = run.asked_to_end(), if !cancelled => {
+                cancelled = true;
+                drop(child.stdin.take());
+                continue;
+            }
+            () = &mut abandoned, if !cancelled => {
+                cancelled = true;
+                drop(child.stdin.take());
+                continue;
+            }
+            answer = next(&mut lines, &mut line) => answer.map_err(failed)?,
+            () = sleep_until(until) => {
+                return Err(failed(io::ErrorKind::TimedOut.into()));
+            }
+        };
+        match answer {
+            Some(Answer::Output { stream, bytes }) => {
+                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX) / 4 * 3;
+                output = output.saturating_add(size);
+                run.output(RunEvent::Output { stream, bytes }, size);
+            }
+            Some(Answer::Ended { exit, output, truncated }) => {
+                let how = if cancelled { "cancelled".to_owned() } else { exit };
+                return Ok(Ended { how, output, truncated, program: None, fault: None });
+            }
+            Some(Answer::Error(why)) => {
+                let fault =
+                    Fault::new(FaultCode::Invalid, format!("the program could not be started: {why}"));
+                return Ok(Ended::never("not started", fault));
+            }
+            Some(Answer::Started(_) | Answer::Ran(_)) => {
+                return Err(Fault::new(FaultCode::Internal, "the shim answered something else"));
+            }
+            None => return Err(Fault::new(FaultCode::Internal, "the shim ended without a word")),
+        }
+    }
+}
+
+async fn sleep_until(until: Option<tokio::time::Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next line; safe to drop and to begin again with the same `line`.
+async fn next(lines: &mut BufReader<ChildStdout>, line: &mut Vec<u8>) -> io::Result<Option<Answer>> {
+    let had = u64::try_from(line.len()).unwrap_or(u64::MAX);
+    lines.take(LARGEST_ANSWER_LINE.saturating_sub(had)).read_until(b'\n', line).await?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let answer = serde_json::from_slice(line);
+    line.clear();
+    Ok(Some(answer?))
+}
