@@ -1,9 +1,12 @@
 //! Who is calling: one type with a closed list of makers. Holding a `Caller` is the proof that somebody was identified.
 
+mod gate;
+
 pub use allod_audit::Door;
 use allod_proto::{AppRef, Fingerprint, Role, recovery::Login};
 use allod_rpc::server::PeerCredentials;
 use allod_signing::{AppPattern, Grant, Verified};
+pub use gate::{GateLogin, GateRefused};
 
 /// Somebody who has been identified, with what they may do at most.
 #[derive(Debug, Clone)]
@@ -56,6 +59,24 @@ impl Caller {
             commands: None,
             door: Door::Socket,
             source: Some(format!("pid {}", peer.pid())),
+        })
+    }
+
+    /// A process at the gate's socket that no login stands behind: of root, or of whom the executor itself runs as. `None` for
+    /// everybody else.
+    #[must_use]
+    pub fn on_the_machine(peer: &PeerCredentials, own: u32) -> Option<Self> {
+        Self::local(peer).or_else(|| {
+            (peer.uid() == own).then(|| Self {
+                key: None,
+                delegate: None,
+                name: format!("uid {own} on this machine"),
+                role: Role::Owner,
+                apps: None,
+                commands: None,
+                door: Door::Socket,
+                source: Some(format!("pid {}", peer.pid())),
+            })
         })
     }
 
