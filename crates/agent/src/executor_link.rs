@@ -148,6 +148,7 @@ fn deadline(action: &Action) -> Duration {
         | Action::Observe(_)
         | Action::RecordRead { .. }
         | Action::Keys {}
+        | Action::GateAsked { .. }
         | Action::LogRead { .. }
         | Action::LogList { .. }
         | Action::Commands {}

@@ -23,6 +23,7 @@ mod route_table;
 mod runtimes;
 mod service;
 mod site;
+mod sshd_log;
 mod tidy;
 mod witness;
 

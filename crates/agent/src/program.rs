@@ -13,7 +13,7 @@ use crate::{
     reconcile::{self, Keeper},
     route_table::RouteTables,
     service::AgentService,
-    tidy, witness,
+    sshd_log, tidy, witness,
 };
 use allod_daemon::{Clock, CommonFlags, Shutdown};
 use allod_mesh::{FollowingListener, Mesh, MeshKind, MeshSettings, Place};
@@ -77,6 +77,12 @@ pub(crate) struct Settings {
     /// The hub that witnesses the record
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) hub: Option<SocketAddr>,
+    /// sshd's log, to record what sshd itself refuses of the gate's user; needs the right to read it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sshd_log: Option<PathBuf>,
+    /// The gate's user, as sshd's log names it
+    #[arg(long, value_name = "NAME", default_value = "allod-gate")]
+    pub(crate) gate_user: String,
     #[command(flatten)]
     common: CommonFlags,
 }
@@ -127,6 +133,7 @@ async fn run(settings: Settings) -> Result<(), String> {
         () = tidy::run(Arc::clone(&agent)) => {}
         () = agent.observations.run(&agent.link, || agent.now()) => {}
         () = tell_hub(&agent) => {}
+        () = follow_sshd(&agent) => {}
         () = agent.replaced() => tracing::info!("the identity was rotated: beginning again with the new one"),
         () = agent.link.lost() => return Err("the executor is gone".to_owned()),
         () = shutdown.requested() => tracing::info!("told to end"),
@@ -254,6 +261,13 @@ fn bind_local(run: &Path) -> Result<UnixListener, String> {
 async fn tell_hub(agent: &Agent) {
     match agent.settings.hub {
         Some(hub) => witness::run(agent, hub).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn follow_sshd(agent: &Agent) {
+    match &agent.settings.sshd_log {
+        Some(file) => sshd_log::run(agent, file, &agent.settings.gate_user).await,
         None => std::future::pending().await,
     }
 }

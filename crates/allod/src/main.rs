@@ -1,9 +1,15 @@
-//! The one binary. Its first argument says which program it is; everything else is the command line that a person types.
+//! The one binary. Its first argument says which program it is, or its own name: as a login shell it is the gate. Everything
+//! else is the command line that a person types.
 
 use std::{ffi::OsString, process::ExitCode};
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
+    let mut arguments = std::env::args_os();
+    let own = arguments.next();
+    #[cfg(target_os = "linux")]
+    if own.as_deref().is_some_and(is_the_gate) {
+        return allod_cli::gate::shell(arguments);
+    }
     let first = arguments.next();
     let named = |program: &str| std::iter::once(OsString::from(format!("allod {program}"))).chain(arguments);
     match first.as_ref().and_then(|word| word.to_str()) {
@@ -13,8 +19,17 @@ fn main() -> ExitCode {
         Some("node") => allod_node::main(named("node")),
         Some("hub") => allod_hub::program::main(named("hub")),
         #[cfg(target_os = "linux")]
+        Some("gate") => allod_cli::gate::main(named("gate")),
+        #[cfg(target_os = "linux")]
         Some("recover") => allod_cli::recover::main(named("recover")),
         Some("shim") => allod_executor::shim::main(),
         _ => allod_cli::main(),
     }
+}
+
+/// By the name that a login shell has, which begins with `-` where it is one.
+#[cfg(target_os = "linux")]
+fn is_the_gate(own: &std::ffi::OsStr) -> bool {
+    let name = std::path::Path::new(own).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.strip_prefix('-').unwrap_or(name) == allod_cli::gate::SHELL
 }

@@ -1,24 +1,22 @@
 //! `allod recover`: what sshd runs for a recovery key, whatever was asked of it. It has no privilege: it reads a few words,
 //! asks the executor's recovery door, and shows the answer.
 
-mod show;
+pub(crate) mod show;
 mod words;
 
+use crate::{
+    local_door,
+    sshd_told::{self, Told},
+};
 use allod_proto::{
-    CommandId, Fault, FaultCode, Fingerprint, limits,
-    recovery::{self, Login, RecoveryAction, RecoveryAnswer, RecoveryAsk, RecoveryDone},
+    Fault, FaultCode,
+    recovery::{self, RecoveryAction, RecoveryAnswer, RecoveryAsk, RecoveryDone},
 };
-use allod_signing::PublicKey;
 use clap::Parser;
-use ring::rand::{SecureRandom as _, SystemRandom};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    net::sockopt::socket_peercred,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::{
     ffi::OsString,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -62,13 +60,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()).saturating_mul(2));
         }
     };
-    let original = std::env::var_os("SSH_ORIGINAL_COMMAND");
-    let outcome = wish(&settings, original.as_deref()).and_then(|wish| match wish {
+    let told = sshd_told::told();
+    let outcome = wish(&settings, told.original.as_deref()).and_then(|wish| match wish {
         Wish::Help => Ok(None),
-        Wish::Action(action) => ask(&settings, original.is_some(), action).map(Some),
+        Wish::Action(action) => ask(&settings, &told, action).map(Some),
         Wish::EnrolFromInput => {
-            may_enrol(&settings, original.is_some())?;
-            ask(&settings, original.is_some(), key_from_input()?).map(Some)
+            may_enrol(&settings, told.original.is_some())?;
+            ask(&settings, &told, key_from_input()?).map(Some)
         }
     });
     tell(&settings, &outcome)
@@ -100,39 +98,23 @@ fn may_enrol(settings: &Settings, over_ssh: bool) -> Result<(), Fault> {
         .hint("its line on the server lacks --enrol; root decides that"))
 }
 
-fn ask(settings: &Settings, over_ssh: bool, action: RecoveryAction) -> Result<RecoveryDone, Fault> {
+fn ask(settings: &Settings, told: &Told, action: RecoveryAction) -> Result<RecoveryDone, Fault> {
     if matches!(action, RecoveryAction::Enrol { .. }) {
-        may_enrol(settings, over_ssh)?;
+        may_enrol(settings, told.original.is_some())?;
     }
-    let ask = RecoveryAsk { id: fresh_id()?, action, login: login() };
+    // What sshd says of the login is for the record, which says that it was told so.
+    let ask = RecoveryAsk { id: local_door::fresh_id()?, action, login: told.login.clone() };
     exchange(&settings.run.join("recovery/door.sock"), &ask)?
 }
 
-fn fresh_id() -> Result<CommandId, Fault> {
-    let internal = |why: String| Fault::new(FaultCode::Internal, why);
-    let mut random = [0u8; 16];
-    SystemRandom::new().fill(&mut random).map_err(|_| internal("no random numbers".to_owned()))?;
-    let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    CommandId::new(text).map_err(|error| internal(error.to_string()))
-}
-
-fn exchange(door: &Path, ask: &RecoveryAsk) -> Result<RecoveryAnswer, Fault> {
-    let unreachable = |error: std::io::Error| {
-        Fault::new(
-            FaultCode::Unreachable,
-            format!("the executor does not answer at {}: {error}", door.display()),
-        )
-        .hint("whoever started it starts it again; if not, it takes root on the machine's console")
-    };
-    let mut stream = UnixStream::connect(door).map_err(unreachable)?;
-    let peer = socket_peercred(&stream).map_err(|error| unreachable(error.into()))?;
-    if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
-        let message = format!("who listens at {} is neither root nor you", door.display());
-        return Err(Fault::new(FaultCode::Untrusted, message)
-            .hint("somebody has put another socket there: find out who"));
-    }
+/// Asks the recovery door.
+///
+/// # Errors
+/// When it does not answer, or somebody else does.
+pub(crate) fn exchange(door: &Path, ask: &RecoveryAsk) -> Result<RecoveryAnswer, Fault> {
+    let unreachable = |error: std::io::Error| local_door::unreachable(door, &error);
+    let mut stream = local_door::connect(door, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
     let mut line =
         serde_json::to_vec(ask).map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
     line.push(b'\n');
@@ -166,22 +148,6 @@ fn key_from_input() -> Result<RecoveryAction, Fault> {
     }
     let text = String::from_utf8_lossy(&text);
     words::parse_key(&text).map_err(|why| invalid(format!("refused: {why}")))
-}
-
-/// What sshd says of the login. It is for the record, which says that it was told so.
-fn login() -> Login {
-    let from =
-        std::env::var_os("SSH_CONNECTION").and_then(|text| text.to_str()?.split(' ').next()?.parse().ok());
-    Login { key: std::env::var_os("SSH_USER_AUTH").and_then(|path| key_of(Path::new(&path))), from }
-}
-
-/// The key of the first line `publickey TYPE BASE64` of sshd's file.
-fn key_of(path: &Path) -> Option<Fingerprint> {
-    let mut text = String::new();
-    let most = u64::try_from(limits::HEAD).ok()?;
-    std::fs::File::open(path).ok()?.take(most).read_to_string(&mut text).ok()?;
-    let key = text.lines().find_map(|line| line.strip_prefix("publickey "))?;
-    PublicKey::from_openssh(key).ok().map(|key| key.fingerprint().clone())
 }
 
 fn tell(settings: &Settings, outcome: &Result<Option<RecoveryDone>, Fault>) -> ExitCode {

@@ -78,6 +78,12 @@ pub struct Up {
     /// The user who may open the recovery door, besides root: see `allod recover --help`
     #[arg(long, value_name = "UID")]
     recovery_uid: Option<u32>,
+    /// The user that callers of named commands log in as through sshd: see `allod gate --help`
+    #[arg(long, value_name = "UID")]
+    gate_uid: Option<u32>,
+    /// sshd's log, to record what sshd itself refuses of that user
+    #[arg(long, value_name = "FILE")]
+    sshd_log: Option<PathBuf>,
     /// Show what it does, step by step, in a fresh folder that is removed at the end
     #[arg(long, conflicts_with = "join")]
     demo: bool,
@@ -161,6 +167,8 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
     let secure = secure(up).await?;
     let mut launcher = Launcher::new(&places, owner.line.clone(), staff, (ports, network), http, secure);
     launcher.recovery_uid = up.recovery_uid;
+    launcher.gate_uid = up.gate_uid;
+    launcher.sshd_log = up.sshd_log.clone();
     launcher.name = up.name.clone();
     Ok(Settled { places, owner, launcher, _uids: uids })
 }

@@ -74,6 +74,9 @@ pub async fn carry_out(executor: &Arc<Executor>, action: Action) -> Result<Done,
             let counted = counted.map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
             Ok(Done::Stats(counted.map_err(|error| record_fault(&error))?))
         }
+        Action::GateAsked { from, port, since } => {
+            Ok(Done::Count { count: executor.gate_asked().count(from, port, since) })
+        }
         Action::Keys {} => {
             let mut keys = executor.keys();
             keys.refresh();

@@ -2,6 +2,7 @@
 
 use crate::{
     apps::Apps,
+    gate::Asked,
     identity::Identity,
     instances::{Instances, InstancesSettings, SEARCH_PATH},
     isolation::Isolation,
@@ -60,6 +61,8 @@ pub struct Executor {
     commands: Turns,
     /// The agent, while one is attached.
     agent: Mutex<Option<AgentSeen>>,
+    /// The logins that the gate has told of.
+    gate_asked: Mutex<Asked>,
     /// Held while the record is checked for somebody who recovers the server.
     checking: tokio::sync::Mutex<()>,
     began: Timestamp,
@@ -131,6 +134,7 @@ impl Executor {
             turns: Mutex::default(),
             commands: Mutex::default(),
             agent: Mutex::default(),
+            gate_asked: Mutex::default(),
             checking: tokio::sync::Mutex::default(),
             began: clock.now(),
             _lock: lock,
@@ -227,6 +231,11 @@ impl Executor {
     /// The agent, while one is attached.
     pub(crate) fn agent(&self) -> MutexGuard<'_, Option<AgentSeen>> {
         self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The logins that the gate has told of lately.
+    pub(crate) fn gate_asked(&self) -> MutexGuard<'_, Asked> {
+        self.gate_asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Milliseconds since `earlier`.

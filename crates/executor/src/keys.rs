@@ -1,6 +1,6 @@
 //! The enrolled keys: one root-owned file in `authorized_keys` format, one of revocations. Changed whole, by rename.
 
-use crate::{apps::store_fault, layout::Layout};
+use crate::{apps::store_fault, gate::keys_file::KeysFile, layout::Layout};
 use allod_proto::{
     Fault, FaultCode, Fingerprint, Role, Timestamp,
     executor::KeyFiles,
@@ -18,6 +18,8 @@ pub struct KeyStore {
     enrolled: EnrolledKeys,
     revoked: Revoked,
     generation: u64,
+    /// The callers' keys as sshd reads them, where there is a gate.
+    for_sshd: Option<KeysFile>,
 }
 
 impl KeyStore {
@@ -30,7 +32,7 @@ impl KeyStore {
         let revoked_text = read(&layout.revoked())?;
         let revoked = parse_revoked(&layout.revoked(), &revoked_text)?;
         let enrolled = EnrolledKeys::parse(&enrolled_text);
-        Ok(Self { layout, enrolled_text, revoked_text, enrolled, revoked, generation: 1 })
+        Ok(Self { layout, enrolled_text, revoked_text, enrolled, revoked, generation: 1, for_sshd: None })
     }
 
     /// Reads the files again if somebody edited them on the machine. Keeps what it had when they are not understood.
@@ -40,8 +42,21 @@ impl KeyStore {
             return;
         };
         if fresh.enrolled_text != self.enrolled_text || fresh.revoked_text != self.revoked_text {
-            let generation = self.generation + 1;
-            *self = Self { generation, ..fresh };
+            let (generation, for_sshd) = (self.generation + 1, self.for_sshd.take());
+            *self = Self { generation, for_sshd, ..fresh };
+            self.tell_sshd();
+        }
+    }
+
+    /// From now on sshd's file of callers follows every change.
+    pub(crate) fn keep_for_sshd(&mut self, file: KeysFile) {
+        self.for_sshd = Some(file);
+        self.tell_sshd();
+    }
+
+    fn tell_sshd(&self) {
+        if let Some(file) = &self.for_sshd {
+            file.write(&self.enrolled, &self.revoked);
         }
     }
 
@@ -198,6 +213,7 @@ impl KeyStore {
         self.enrolled = EnrolledKeys::parse(&text);
         self.enrolled_text = text;
         self.generation += 1;
+        self.tell_sshd();
         Ok(())
     }
 }

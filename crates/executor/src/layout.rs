@@ -50,6 +50,7 @@ impl Layout {
         }
         create_folder(&self.commands(), 0o755)?;
         create_folder(&self.recovery_folder(), 0o711)?;
+        create_folder(&self.gate_folder(), 0o711)?;
         create_folder(&self.sockets(), 0o711)
     }
 
@@ -273,6 +274,24 @@ impl Layout {
     #[must_use]
     pub fn recovery_socket(&self) -> PathBuf {
         self.recovery_folder().join("door.sock")
+    }
+
+    /// Where the gate's door is: a folder of the executor's own.
+    #[must_use]
+    pub fn gate_folder(&self) -> PathBuf {
+        self.run.join("gate")
+    }
+
+    /// The gate's door.
+    #[must_use]
+    pub fn gate_socket(&self) -> PathBuf {
+        self.gate_folder().join("door.sock")
+    }
+
+    /// Keys of callers as sshd reads them: a folder that everybody may read, outside every home.
+    #[must_use]
+    pub fn gate_keys(&self) -> PathBuf {
+        self.root.join("gate/authorized_keys")
     }
 
     /// The control socket of one instance's shim.

@@ -10,6 +10,7 @@ mod executor;
 mod failure;
 #[cfg(test)]
 mod formats;
+mod gate;
 mod identity;
 pub mod instances;
 pub mod isolation;

@@ -2,6 +2,7 @@
 
 use crate::{
     Executor,
+    gate::{self, keys_file::KeysFile},
     isolation::Isolation,
     layout::Layout,
     named, recovery,
@@ -42,6 +43,9 @@ pub struct Settings {
     /// Where root declares named commands; commands.d below --state if not given
     #[arg(long, value_name = "DIR")]
     pub commands: Option<PathBuf>,
+    /// The gate's uid: who may open the door of named commands below --run, besides root
+    #[arg(long, value_name = "UID")]
+    pub gate_uid: Option<u32>,
     /// The proxy's uid
     #[arg(long, value_name = "UID")]
     pub proxy_uid: Option<u32>,
@@ -111,6 +115,7 @@ async fn run(settings: Settings) -> Result<(), String> {
             executor.close(false).await;
             return Err("asked through the recovery door: beginning anew".to_owned());
         }
+        () = serve_gate(&executor, settings.gate_uid) => {}
         by = clock_was_set(&executor) => {
             // Not in order: apps run on, and the next life takes the wall clock's word and gives the agent a new epoch.
             return Err(format!("the wall clock was set, by {} s: beginning anew with it", by.as_secs()));
@@ -136,6 +141,23 @@ async fn recovering(executor: &Arc<Executor>, user: Option<u32>) {
         Ok(door) => recovery::serve(Arc::clone(executor), door, user).await,
         Err(why) => {
             tracing::error!(why, "THERE IS NO RECOVERY DOOR");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Serves whoever comes through sshd, and root on the machine. Without this door the executor still serves.
+async fn serve_gate(executor: &Arc<Executor>, user: Option<u32>) {
+    if user.is_some() {
+        match std::env::current_exe() {
+            Ok(program) => executor.keys().keep_for_sshd(KeysFile::of(executor.layout(), &program)),
+            Err(error) => tracing::error!(%error, "the keys for sshd are not kept: this program's own file"),
+        }
+    }
+    match gate::open(executor, user) {
+        Ok(door) => gate::serve(Arc::clone(executor), door, user).await,
+        Err(why) => {
+            tracing::error!(why, "THERE IS NO GATE");
             std::future::pending::<()>().await;
         }
     }

@@ -16,7 +16,7 @@ use allod_proto::{
     messages::{keys::KeysListReply, server::ServerDoctorReply},
     recovery::{ASK, RecoveryAction, RecoveryAnswer, RecoveryAsk, RecoveryDone, ServerIdentity},
 };
-use allod_signing::PublicKey;
+use allod_signing::{EnrolledKey, PublicKey};
 use serde_json::Value;
 use std::{os::unix::fs::MetadataExt as _, sync::Arc, time::Duration};
 use tokio::{
@@ -112,6 +112,13 @@ async fn answer(
     let caller = Caller::recovery(peer, users)
         .ok_or_else(|| Fault::new(FaultCode::Refused, "this door is for the recovery user"))?
         .told(&ask.login);
+    if matches!(ask.action, RecoveryAction::EnrolCaller { .. }) && !server::is_own(peer.uid()) {
+        return Err(Fault::new(
+            FaultCode::NotAllowed,
+            "only root on the machine enrols callers by this door",
+        )
+        .hint("an owner does it from elsewhere: `allod keys add KEY.pub --role caller`"));
+    }
     let permit = recover(&caller, ask.action)?;
     let id = ask.id.to_string();
     let changes = permit.action().changes();
@@ -129,7 +136,7 @@ async fn look(executor: &Arc<Executor>, permit: RecoveryPermit, request: String)
         }
         RecoveryAction::Identity {} => identity(executor).map(RecoveryDone::Identity),
         RecoveryAction::Keys {} => Ok(RecoveryDone::Keys(keys(executor))),
-        RecoveryAction::Enrol { .. } | RecoveryAction::Restart {} => {
+        RecoveryAction::Enrol { .. } | RecoveryAction::EnrolCaller { .. } | RecoveryAction::Restart {} => {
             Err(Fault::new(FaultCode::Internal, "a change is no look"))
         }
     };
@@ -159,6 +166,9 @@ async fn look(executor: &Arc<Executor>, permit: RecoveryPermit, request: String)
 async fn change(executor: &Arc<Executor>, permit: RecoveryPermit, request: String) -> RecoveryAnswer {
     let line = match permit.action() {
         RecoveryAction::Enrol { key, name } => Some(owner_line(key, name.as_deref())?),
+        RecoveryAction::EnrolCaller { key, name, from, expires } => {
+            Some(caller_line(key, name, from.as_deref(), expires.as_deref())?)
+        }
         RecoveryAction::Restart {} => None,
         RecoveryAction::Doctor {} | RecoveryAction::Identity {} | RecoveryAction::Keys {} => {
             return Err(Fault::new(FaultCode::Internal, "a look is no change"));
@@ -194,22 +204,47 @@ fn intent(permit: &RecoveryPermit, request: String, line: Option<&str>) -> Inten
 
 /// An owner without conditions and with a name that says where it comes from: the asker chooses neither role nor options.
 fn owner_line(key: &str, name: Option<&str>) -> Result<String, Fault> {
-    let invalid = |why: String| {
-        Fault::new(FaultCode::Invalid, why)
-            .hint("give the first two words of a .pub file, and a name if you like")
-    };
-    let public =
-        PublicKey::from_openssh(key).map_err(|error| invalid(format!("the key can't be read: {error}")))?;
-    // One text, one meaning: nothing may stand before, after or between.
-    if public.to_openssh() != key {
-        return Err(invalid("the key is not a type, a space and base64".to_owned()));
-    }
+    plain_key(key)?;
     let name = match name {
         None => String::new(),
         Some(name) if RecoveryAction::name_is_sound(name) => format!("-{name}"),
         Some(_) => return Err(invalid("the name is not one word of letters, digits and @._-".to_owned())),
     };
     Ok(format!("role=owner {key} recovered{name}"))
+}
+
+/// A caller with what narrows it: what is in `from` and `expires` can't end its quotes, and is read as any line is.
+fn caller_line(key: &str, name: &str, from: Option<&str>, expires: Option<&str>) -> Result<String, Fault> {
+    plain_key(key)?;
+    if !RecoveryAction::name_is_sound(name) {
+        return Err(invalid("the name is not one word of letters, digits and @._-".to_owned()));
+    }
+    let mut options = "role=caller".to_owned();
+    for (option, value) in [("from", from), ("expiry-time", expires)] {
+        let Some(value) = value else { continue };
+        if value.contains(['"', '\\']) || value.chars().any(char::is_control) {
+            return Err(invalid(format!("a value of {option} has no quotes in it")));
+        }
+        options.push_str(&format!(",{option}=\"{value}\""));
+    }
+    let line = format!("{options} {key} {name}");
+    let entry = EnrolledKey::parse(&line).map_err(|error| invalid(error.to_string()))?;
+    Ok(entry.to_line())
+}
+
+/// One text, one meaning: nothing may stand before, after or between.
+fn plain_key(key: &str) -> Result<(), Fault> {
+    let public =
+        PublicKey::from_openssh(key).map_err(|error| invalid(format!("the key can't be read: {error}")))?;
+    if public.to_openssh() == key {
+        return Ok(());
+    }
+    Err(invalid("the key is not a type, a space and base64".to_owned()))
+}
+
+fn invalid(why: String) -> Fault {
+    Fault::new(FaultCode::Invalid, why)
+        .hint("give the first two words of a .pub file, and a name if you like")
 }
 
 fn enrol(executor: &Executor, line: &str) -> RecoveryAnswer {

@@ -18,7 +18,11 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 /// One line to the executor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -147,6 +151,15 @@ pub enum Action {
     RecordVerify {},
     /// Counts per command and caller.
     RecordStats {},
+    /// How often the gate told of a request by this login.
+    GateAsked {
+        /// The other end's address.
+        from: IpAddr,
+        /// The other end's port.
+        port: u16,
+        /// Not before then.
+        since: Timestamp,
+    },
     /// The enrolled keys as the executor reads them.
     Keys {},
     /// Every named command, and where they came from.
@@ -278,6 +291,11 @@ pub enum Done {
     Verified(crate::messages::audit::AuditVerifyReply),
     /// Counts.
     Stats(crate::messages::audit::AuditStatsReply),
+    /// How often.
+    Count {
+        /// So often.
+        count: u64,
+    },
     /// Keys.
     Keys(KeyFiles),
     /// Named commands.

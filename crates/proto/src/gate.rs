@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// The longest line either way, in bytes: the largest standard input in base64.
 pub const LINE: usize = 1024 * 1024;
 
+/// The longest first line, in bytes: the longest request that sshd can pass on, in base64.
+pub const ASK: usize = 256 * 1024;
+
 /// The one line that opens a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +23,9 @@ pub struct GateAsk {
     pub caller: Option<String>,
     /// Who logged in, as sshd told. Both are `None` for a local peer.
     pub login: Login,
+    /// Whether a certificate logged in, of which `login` has the key then.
+    #[serde(default)]
+    pub certificate: bool,
     /// The port of the other end, so that what sshd logs can be told apart.
     pub port: Option<u16>,
 }

@@ -36,6 +36,17 @@ pub enum RecoveryAction {
         /// Whose it is: letters, digits and `@._-`, at most [`NAME`].
         name: Option<String>,
     },
+    /// Enrol a caller of named commands. For root on the machine alone; the recovery user may not.
+    EnrolCaller {
+        /// The public key: type and base64, without options and without a comment.
+        key: String,
+        /// What the caller is called: letters, digits and `@._-`, at most [`NAME`].
+        name: String,
+        /// From where, as `from=` in a key's line.
+        from: Option<String>,
+        /// Until when, as `expiry-time=` in a key's line.
+        expires: Option<String>,
+    },
     /// Begin anew: executor and agent. Apps and proxy run on.
     Restart {},
 }
@@ -49,6 +60,7 @@ impl RecoveryAction {
             Self::Identity {} => "identity",
             Self::Keys {} => "keys",
             Self::Enrol { .. } => "enrol",
+            Self::EnrolCaller { .. } => "enrol_caller",
             Self::Restart {} => "restart",
         }
     }
@@ -63,7 +75,7 @@ impl RecoveryAction {
     #[must_use]
     pub fn changes(&self) -> bool {
         match self {
-            Self::Enrol { .. } | Self::Restart {} => true,
+            Self::Enrol { .. } | Self::EnrolCaller { .. } | Self::Restart {} => true,
             Self::Doctor {} | Self::Identity {} | Self::Keys {} => false,
         }
     }

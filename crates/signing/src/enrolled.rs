@@ -123,6 +123,14 @@ impl EnrolledKey {
         enrolled_line::render(self)
     }
 
+    /// The line by which sshd lets this key run one command and nothing else, with the key's own `from=` and time.
+    ///
+    /// # Errors
+    /// [`LineError`] for a CA's key, and for a command with anything that sshd or a shell could read in two ways.
+    pub fn to_sshd_line(&self, command: &str) -> Result<String, LineError> {
+        enrolled_line::render_for_sshd(self, command)
+    }
+
     /// The key's fingerprint.
     #[must_use]
     pub fn fingerprint(&self) -> &Fingerprint {

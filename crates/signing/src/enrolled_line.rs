@@ -254,6 +254,26 @@ pub(crate) fn render(key: &EnrolledKey) -> String {
     format!("{line} {} {}", key.public().to_openssh(), key.comment()).trim_end().to_owned()
 }
 
+/// `restrict` first: what sshd could give besides is off, whatever it learns to give.
+pub(crate) fn render_for_sshd(key: &EnrolledKey, command: &str) -> Result<String, LineError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b" /._:@+-".contains(&byte);
+    if key.authority().is_some() {
+        return Err(LineError::Form("a CA's key does not log in itself"));
+    }
+    if command.is_empty() || !command.bytes().all(plain) {
+        return Err(LineError::value("command", command));
+    }
+    let mut line = format!("restrict,command=\"{command}\"");
+    if let Some(ranges) = &key.grant().from {
+        // Writing to a String cannot fail.
+        let _ = write!(line, ",from=\"{}\"", joined(ranges));
+    }
+    if let Some(expires) = key.grant().expires {
+        let _ = write!(line, ",expiry-time=\"{}\"", expiry_text(expires));
+    }
+    Ok(format!("{line} {} {}", key.public().to_openssh(), key.comment()).trim_end().to_owned())
+}
+
 fn joined<T: ToString>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }

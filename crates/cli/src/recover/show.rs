@@ -33,7 +33,8 @@ pub(super) fn fault(fault: &Fault) -> String {
     format!("allod recover: {}\n{}", safe(&fault.message), hint.collect::<String>())
 }
 
-fn finding(finding: &Finding) -> String {
+/// One thing that was looked at.
+pub(crate) fn finding(finding: &Finding) -> String {
     let level = match finding.level {
         FindingLevel::Bad => "BAD",
         FindingLevel::Warning => "warning",

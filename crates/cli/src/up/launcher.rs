@@ -38,6 +38,10 @@ pub(super) struct Launcher {
     secure: Option<Secure>,
     /// Who may open the recovery door, besides root and whom the programs run as.
     pub(super) recovery_uid: Option<u32>,
+    /// Who may open the gate's door besides them.
+    pub(super) gate_uid: Option<u32>,
+    /// What the agent follows.
+    pub(super) sshd_log: Option<PathBuf>,
     link: Option<ExecutorLink>,
     logs: BTreeMap<Program, ProgramLog>,
 }
@@ -77,8 +81,20 @@ impl Launcher {
             first_owner,
         };
         let logs = Program::ALL.map(|program| (program, ProgramLog::at(places.log(program))));
-        let (name, link, recovery_uid) = ("local".to_owned(), None, None);
-        Self { paths, staff, ports, network, name, http, secure, recovery_uid, link, logs: logs.into() }
+        Self {
+            paths,
+            staff,
+            ports,
+            network,
+            name: "local".to_owned(),
+            http,
+            secure,
+            recovery_uid: None,
+            gate_uid: None,
+            sshd_log: None,
+            link: None,
+            logs: logs.into(),
+        }
     }
 
     /// The last lines a program printed.
@@ -102,6 +118,7 @@ impl Launcher {
                     ("--agent-uid", users.of(Program::Agent)),
                     ("--proxy-uid", users.of(Program::Proxy)),
                     ("--recovery-uid", self.recovery_uid),
+                    ("--gate-uid", self.gate_uid),
                 ];
                 for (flag, uid) in uids.into_iter().filter_map(|(flag, uid)| Some((flag, uid?))) {
                     words.pair(flag, uid.to_string());
@@ -125,6 +142,9 @@ impl Launcher {
                 words.word("--executor-stdin");
                 words.pair("--proxy-control", &paths.proxy_control);
                 words.pair("--routes", &paths.routes);
+                if let Some(log) = &self.sshd_log {
+                    words.pair("--sshd-log", log);
+                }
             }
             Program::Proxy => {
                 words = Words(vec![program.argument().into()]);

@@ -43,6 +43,7 @@ fn needs(action: &Action) -> Needs {
         | Action::RecordRead { .. }
         | Action::RecordVerify {}
         | Action::RecordStats {}
+        | Action::GateAsked { .. }
         | Action::Keys {}
         | Action::LogRead { .. }
         | Action::LogList { .. }
@@ -55,7 +56,7 @@ fn needs(action: &Action) -> Needs {
 }
 
 /// How many actions `needs` knows: counted here, so that the list below can't miss one.
-const ACTIONS: usize = 24;
+const ACTIONS: usize = 25;
 
 /// One of each, made up.
 fn made_up() -> Vec<Action> {
@@ -100,6 +101,7 @@ fn made_up() -> Vec<Action> {
         Action::RecordRead { from: i64::MIN, limit: u32::MAX },
         Action::RecordVerify {},
         Action::RecordStats {},
+        Action::GateAsked { from: "192.0.2.7".parse().unwrap(), port: 1, since: Timestamp(0) },
         Action::Keys {},
         Action::LogRead {
             app: app.clone(),

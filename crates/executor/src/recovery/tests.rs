@@ -126,6 +126,40 @@ async fn an_owner_is_enrolled_with_no_role_but_that_and_the_record_says_by_whom(
 }
 
 #[tokio::test]
+async fn root_on_the_machine_enrols_a_caller_with_its_limits_and_with_nothing_else() {
+    let bench = bench().await;
+    let caller = |name: &str, from: Option<&str>, expires: Option<&str>| RecoveryAction::EnrolCaller {
+        key: new_key(),
+        name: name.to_owned(),
+        from: from.map(str::to_owned),
+        expires: expires.map(str::to_owned),
+    };
+    for bad in [
+        caller("", None, None),
+        caller("a b", None, None),
+        caller("builder", Some("everywhere"), None),
+        caller("builder", Some("10.0.0.0/8\",role=\"owner"), None),
+        caller("builder", Some("10.0.0.0/8\\"), None),
+        caller("builder", None, Some("tomorrow")),
+        RecoveryAction::EnrolCaller {
+            key: "role=owner x".to_owned(),
+            name: "b".to_owned(),
+            from: None,
+            expires: None,
+        },
+    ] {
+        assert_eq!(asked(&bench, &[own()], bad).await.unwrap_err().code, FaultCode::Invalid);
+    }
+    assert!(changes(&bench).is_empty());
+    let good = caller("builder", Some("10.0.0.0/8"), Some("20300101"));
+    let Ok(RecoveryDone::Keys(keys)) = asked(&bench, &[own()], good).await else { panic!() };
+    let new = keys.keys.iter().find(|key| key.name == "builder").unwrap();
+    let options = "role=caller,from=\"10.0.0.0/8\",expiry-time=\"20300101000000Z\"";
+    assert_eq!(new.line, format!("{options} {} builder", new_key()));
+    assert!(changes(&bench)[0].contains("recovery.enrol_caller"));
+}
+
+#[tokio::test]
 async fn a_look_is_answered_without_an_agent_and_stands_in_the_record() {
     let bench = bench().await;
     let Ok(RecoveryDone::Doctor(doctor)) = asked(&bench, &[own()], RecoveryAction::Doctor {}).await else {

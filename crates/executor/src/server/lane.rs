@@ -85,6 +85,7 @@ fn lane(action: &Action) -> Lane {
         | Action::Observe(_)
         | Action::RunRead { .. }
         | Action::RunLeft { .. }
+        | Action::GateAsked { .. }
         | Action::LogRead { .. } => Lane::Quick,
     }
 }

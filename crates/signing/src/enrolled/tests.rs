@@ -222,6 +222,32 @@ fn a_line_written_is_the_entry_read() {
     }
 }
 
+#[test]
+fn a_line_for_sshd_restricts_first_and_has_the_keys_own_limits() {
+    let line = |options: &str, command: &str| {
+        EnrolledKey::parse(&format!("{options} {} b\"x", public(1))).unwrap().to_sshd_line(command)
+    };
+    for command in ["", "a\"b", "a\\b", "a\nb", "a;b", "a$b", "a'b", "a%b", "a=b", "é"] {
+        assert!(line("role=caller", command).is_err(), "{command:?}");
+    }
+    assert!(line("role=caller,principals=\"x\",cert-authority", "allod gate").is_err());
+    assert_eq!(
+        line("role=caller", "allod gate --caller b").unwrap(),
+        format!("restrict,command=\"allod gate --caller b\" {} b\"x", public(1))
+    );
+    assert_eq!(
+        line(
+            "role=caller,commands=\"x\",from=\"10.0.0.0/8,fd00::1\",expiry-time=\"20300101Z\"",
+            "allod gate"
+        )
+        .unwrap(),
+        format!(
+            "restrict,command=\"allod gate\",from=\"10.0.0.0/8,fd00::1\",expiry-time=\"20300101000000Z\" {} b\"x",
+            public(1)
+        )
+    );
+}
+
 proptest! {
     #[test]
     fn no_text_makes_an_owner_without_saying_so(text in any::<String>(), junk in "[ -~]{0,40}") {

@@ -1,0 +1,48 @@
+//! What a caller may run, as text for people.
+
+use allod_proto::messages::named::Runnable;
+
+/// One command after the other, in the order of their names.
+pub(super) fn text(caller: &str, commands: &[Runnable]) -> String {
+    if commands.is_empty() {
+        return format!("{caller} may run nothing here.\n");
+    }
+    let mut text = format!("{caller} may run:\n");
+    for command in commands {
+        let params: String = command.params.keys().map(|name| format!(" {name}=…")).collect();
+        text.push_str(&format!("\n  {}{params}\n      {}\n", command.name, command.summary));
+        for (name, meaning) in &command.params {
+            text.push_str(&format!("      {name}: {meaning}\n"));
+        }
+        if let Some(slot) = &command.slot {
+            text.push_str(&format!("      {slot} may be the end of the name\n"));
+        }
+        if command.approval {
+            text.push_str("      somebody else must approve first\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_command_has_its_parameters_and_what_they_may_be() {
+        assert_eq!(text("builder", &[]), "builder may run nothing here.\n");
+        let command = Runnable {
+            name: "deploy".parse().unwrap(),
+            summary: "Deploy a site.".to_owned(),
+            params: [("site".parse().unwrap(), "blog or shop".to_owned())].into(),
+            slot: Some("site".parse().unwrap()),
+            approval: true,
+        };
+        let said = text("builder", &[command]);
+        assert_eq!(
+            said,
+            "builder may run:\n\n  deploy site=…\n      Deploy a site.\n      site: blog or shop\n      site may be the end of the \
+             name\n      somebody else must approve first\n"
+        );
+    }
+}
