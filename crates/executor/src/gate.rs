@@ -16,7 +16,7 @@ use crate::{
     record::who,
     server,
 };
-use allod_audit::{Ending, Read, Who};
+use allod_audit::{Ending, Entry, Read, Who};
 use allod_commands::{
     Caller, Door, GateLogin, GateRefused, PeerCredentials,
     line::{self, Line},
@@ -33,8 +33,11 @@ use std::{os::unix::fs::MetadataExt as _, sync::Arc};
 use talk::{Gone, Talk};
 use tokio::net::{UnixListener, UnixStream};
 
-/// What a refusal is called in the record where nobody is known.
+/// Who asked, in the record, where nobody is known.
 const NOBODY: &str = "nobody";
+/// What was asked, in the record: to run something, or what there is.
+const COMMAND: &str = "command.run";
+const HELP: &str = "gate.help";
 
 /// Opens the door for root, for the executor's own user, and for the gate's.
 ///
@@ -127,7 +130,7 @@ impl Gate {
             Ok(caller) => Ok(Request { caller, ask, bytes }),
             Err((nobody, refused)) => {
                 let fault = Fault::from(refused).request(ask.id.as_str());
-                named::record_refusal(&self.executor, nobody, &ask.id, line::escape(&bytes), &fault);
+                self.record(nobody, &ask, &bytes, Some(&fault));
                 Err(fault)
             }
         }
@@ -176,7 +179,7 @@ impl Gate {
                 return Ok(Ok(()));
             }
             Ok(Line::Help) => {
-                self.helped(&request);
+                self.record(who(&request.caller), &request.ask, &request.bytes, None);
                 talk.say(&self.help(&request.caller)).await?;
                 return Ok(Ok(()));
             }
@@ -220,7 +223,7 @@ impl Gate {
 
     fn refuse(&self, request: &Request, fault: &Fault) {
         let Request { caller, ask, bytes } = request;
-        named::record_refusal(&self.executor, who(caller), &ask.id, line::escape(bytes), fault);
+        self.record(who(caller), ask, bytes, Some(fault));
     }
 
     fn help(&self, caller: &Caller) -> GateReply {
@@ -228,28 +231,25 @@ impl Gate {
         GateReply::Help { text: help::text(caller.name(), &commands), commands }
     }
 
-    /// A look, in the record as every look is.
-    fn helped(&self, request: &Request) {
-        let caller = &request.caller;
-        let read = Read {
-            request: request.ask.id.to_string(),
-            who: who(caller),
-            command: "gate.help".to_owned(),
-            app: None,
-            result: Ending::Ok,
-            code: None,
-            took_ms: 0,
-        };
+    /// A look, or a request that was refused before it was a command's: one line of the record, or counted.
+    fn record(&self, who: Who, ask: &GateAsk, bytes: &[u8], fault: Option<&Fault>) {
         // Without the port: each login has another one, and they are one reader.
-        let reader = Reader {
-            key: caller.key().cloned(),
-            name: caller.name().to_owned(),
-            source: request.ask.login.from.map(|from| from.to_string()),
-        };
-        if let Err(fault) =
-            self.executor.record_at_a_rate(reader, 1, allod_audit::Entry::Read(Box::new(read)))
-        {
-            tracing::error!(%fault, "a look through the gate could not be recorded");
+        let source = ask.login.from.map(|from| from.to_canonical().to_string());
+        let reader = Reader { key: who.key.clone(), name: who.name.clone(), source };
+        let read = Box::new(Read {
+            request: ask.id.to_string(),
+            who,
+            command: if fault.is_some() { COMMAND } else { HELP }.to_owned(),
+            app: None,
+            asked: Some(line::escape(bytes)),
+            said: fault.map(|fault| fault.message.clone()),
+            result: if fault.is_some() { Ending::Failed } else { Ending::Ok },
+            code: fault.map(|fault| fault.code),
+            took_ms: 0,
+        });
+        let entry = if fault.is_some() { Entry::Denied(read) } else { Entry::Read(read) };
+        if let Err(fault) = self.executor.record_at_a_rate(reader, 1, entry) {
+            tracing::error!(%fault, "what came to the gate could not be recorded");
         }
     }
 }
@@ -268,7 +268,7 @@ async fn follow(talk: &mut Talk, mut following: Following) -> Result<(), Gone> {
             }
             Some(RunEvent::Ended(end)) => return talk.say(&GateReply::Ended(end)).await,
             None => {
-                let run = &following.summary().id;
+                let run = following.summary().id;
                 let fault = Fault::new(FaultCode::Internal, format!("nobody knows how {run} ended"))
                     .hint("`allod runs` shows what is known of it");
                 return talk.say(&GateReply::Fault(fault)).await;
