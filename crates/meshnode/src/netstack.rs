@@ -2,6 +2,7 @@
 
 mod device;
 mod listener;
+mod recovery;
 mod stack;
 mod stream;
 

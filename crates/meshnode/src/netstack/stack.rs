@@ -1,6 +1,6 @@
 //! The stack itself, without waiting: sockets, listeners whose backlog grows with what asks, and streams that nobody holds any more.
 
-use super::device::Queues;
+use super::{device::Queues, recovery::Recovery};
 use crate::packet::{Kind, Packet, Step};
 use allod_proto::Timestamp;
 use smoltcp::{
@@ -28,12 +28,15 @@ pub(super) const BACKLOG_OF_ONE: usize = 224;
 pub(super) const SOCKETS: usize = 4_096;
 /// Connections that one address began.
 const FROM_ONE: usize = 1_024;
+/// How many of smoltcp's seconds a second has. It sends again what was lost after a second at the soonest (RFC 6298), whatever the round
+/// trip; systems wait 200 ms, and a stream that waits for longer each time is slow where datagrams are lost. It has no clock but ours.
+const HASTE: u64 = 4;
 /// A peer that does not acknowledge for so long is gone.
-const SILENCE: Span = Span::from_secs(120);
+const SILENCE: Span = seconds(120);
 /// One that was not acknowledged yet may take so long.
-const HALF_OPEN: Span = Span::from_secs(20);
+const HALF_OPEN: Span = seconds(20);
 /// How often a silent connection is asked whether it is there.
-const KEEP_ALIVE: Span = Span::from_secs(30);
+const KEEP_ALIVE: Span = seconds(30);
 /// A stream that was dropped may take so long to send what it has and end.
 const LINGER: Duration = Duration::from_secs(60);
 /// The first port that connections go out from.
@@ -61,6 +64,7 @@ pub(crate) struct Stack {
     interface: Interface,
     sockets: SocketSet<'static>,
     queues: Queues,
+    recovery: Recovery,
     addresses: Vec<IpAddr>,
     listeners: HashMap<u16, Listening>,
     /// Sockets whose stream is gone, and since when.
@@ -80,6 +84,7 @@ impl Stack {
             interface: Interface::new(config, &mut queues, Instant::ZERO),
             sockets: SocketSet::new(Vec::new()),
             queues,
+            recovery: Recovery::default(),
             addresses: Vec::new(),
             listeners: HashMap::new(),
             orphans: Vec::new(),
@@ -124,6 +129,7 @@ impl Stack {
             // Not refused but dropped: the peer tries again.
             return;
         }
+        self.recovery.heard(self.now, &packet);
         self.queues.push(packet);
     }
 
@@ -158,16 +164,18 @@ impl Stack {
 
     pub(super) fn poll(&mut self, now: Timestamp) -> (Vec<Vec<u8>>, Option<Duration>) {
         self.now = now.max(self.now);
-        let at = Instant::from_millis(i64::try_from(self.now.0).unwrap_or(i64::MAX));
+        let at = Instant::from_millis(i64::try_from(self.now.0.saturating_mul(HASTE)).unwrap_or(i64::MAX));
         self.grow_backlogs();
         while self.interface.poll(at, &mut self.queues, &mut self.sockets) == PollResult::SocketStateChanged
             && !self.queues.is_full()
         {}
         self.settle_backlogs();
         self.bury_orphans();
-        let packets = self.queues.take_outgoing();
+        let mut packets = self.recovery.take();
+        let (recovery, now) = (&mut self.recovery, self.now);
+        packets.extend(self.queues.take_outgoing().into_iter().filter(|packet| recovery.sent(now, packet)));
         let delay = self.interface.poll_delay(at, &self.sockets);
-        (packets, delay.map(|delay| Duration::from_micros(delay.total_micros())))
+        (packets, delay.map(|delay| Duration::from_micros(delay.total_micros() / HASTE)))
     }
 
     /// A listening socket takes one connection: there must be as many as were asked for.
@@ -322,6 +330,10 @@ impl Stack {
     pub(super) fn count(&self) -> usize {
         self.sockets.iter().count()
     }
+}
+
+const fn seconds(count: u64) -> Span {
+    Span::from_secs(count.saturating_mul(HASTE))
 }
 
 fn socket() -> tcp::Socket<'static> {

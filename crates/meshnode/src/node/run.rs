@@ -1,6 +1,6 @@
 //! The loop: whatever happens is given to engine and stack, and what they want done is done, without waiting.
 
-use super::{Clock, Interfaces, NodeStatus, RelayPacket, Sockets, Wires, lock, places};
+use super::{Clock, Interfaces, NodeStatus, RelayPacket, Sockets, Wires, lock, places, sockets::Batch};
 use crate::{
     engine::{Engine, Output, TICK},
     netstack::Netstack,
@@ -37,7 +37,7 @@ pub(super) struct Running {
 impl Running {
     pub(super) async fn run(self, mut wires: Wires) {
         let (found_servers, mut servers) = mpsc::channel(1);
-        let mut buffer = Vec::new();
+        let (mut buffer, mut batch) = (Vec::new(), Batch::default());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = interval(LOOK);
@@ -46,7 +46,7 @@ impl Running {
         // When a client is gone, the data plane goes on with what it has.
         let (mut has_maps, mut has_relay) = (true, true);
         loop {
-            let again = self.pump(&wires);
+            let again = self.pump(&wires, &mut batch);
             tokio::select! {
                 biased;
                 _ = ticks.tick() => lock(&self.engine).tick((self.clock)()),
@@ -71,7 +71,7 @@ impl Running {
     }
 
     /// Moves packets between engine, stack, sockets and relays until there are none. When to come back.
-    fn pump(&self, wires: &Wires) -> Duration {
+    fn pump(&self, wires: &Wires, batch: &mut Batch) -> Duration {
         let mut again = IDLE;
         for _ in 0..ROUNDS {
             let now = (self.clock)();
@@ -83,8 +83,10 @@ impl Running {
             let mut is_quiet = true;
             while let Some(output) = engine.next_output() {
                 is_quiet &= !matches!(output, Output::Packet(_));
-                self.put_out(output, wires);
+                self.put_out(output, wires, batch);
             }
+            drop(engine);
+            self.sockets.flush(batch);
             again = delay.unwrap_or(IDLE).min(IDLE);
             if is_quiet && packets.is_empty() {
                 return again.max(Duration::from_millis(1));
@@ -93,13 +95,9 @@ impl Running {
         again.min(Duration::from_millis(1))
     }
 
-    fn put_out(&self, output: Output, wires: &Wires) {
+    fn put_out(&self, output: Output, wires: &Wires, batch: &mut Batch) {
         match output {
-            Output::Udp { to, datagram } => {
-                if !self.sockets.send(to, &datagram) {
-                    tracing::trace!(%to, "a datagram did not go");
-                }
-            }
+            Output::Udp { to, datagram } => self.sockets.send(batch, to, &datagram),
             Output::Relay { region, to, packet } => {
                 // Full or gone: what it carries is sent again by whoever misses it.
                 let _ = wires.to_relay.try_send(RelayPacket { region, peer: to, packet });
