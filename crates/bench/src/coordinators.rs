@@ -7,8 +7,12 @@ use crate::{
     process::{Running, command, free_port, output},
     stop,
 };
-use allod_coordinator::{Coordinator, RelaySettings, Settings, policy::Policy, state::JoinKeySpec};
+use allod_coordinator::{Coordinator, state::JoinKeySpec};
 use allod_daemon::{Clock, Shutdown};
+use allod_testkit::{
+    coordinator,
+    headscale::{self, MAKE_KEY, Place},
+};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use std::{
@@ -22,8 +26,6 @@ use tokio::net::{TcpListener, UdpSocket};
 
 /// How long one may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Everybody may reach everybody: as a Headscale without a policy has it.
-const ALL: &str = r#"{"allow":[{"from":["*"],"to":["*"],"ports":["*"]}]}"#;
 
 /// One that runs.
 pub(crate) struct Served {
@@ -55,21 +57,8 @@ pub(crate) fn serve(folder: PathBuf) -> Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let stun = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
-        let relay = RelaySettings {
-            region: 900,
-            name: "own".to_owned(),
-            host: Ipv4Addr::LOCALHOST.to_string(),
-            port,
-            stun_port: Some(stun.local_addr()?.port()),
-        };
-        let settings = Settings {
-            folder,
-            url: format!("http://127.0.0.1:{port}"),
-            domain: "mesh.internal".to_owned(),
-            relay,
-            tls: None,
-            first_policy: Policy::parse(ALL)?,
-        };
+        let stun_port = stun.local_addr()?.port();
+        let settings = coordinator::settings(folder, Ipv4Addr::LOCALHOST.into(), port, stun_port);
         let clock = Clock::start();
         let coordinator = Arc::new(Coordinator::open(settings, Arc::new(move || clock.now()))?);
         let (_, join_key) = coordinator.create_join_key(JoinKeySpec::default()).await?;
@@ -111,7 +100,16 @@ fn start_ours(folder: &Path) -> Result<Served> {
 fn start_headscale(peer: &Peer, folder: &Path) -> Result<Served> {
     let config = folder.join("headscale.yaml");
     let port = free_port()?;
-    write(&config, &settings(folder, port, [free_port()?, free_port()?, free_port()?]))?;
+    let listen = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    let place = Place {
+        folder,
+        listen,
+        is_tls: false,
+        stun: SocketAddr::new(listen.ip(), free_port()?),
+        own_ports: [free_port()?, free_port()?],
+        log: "warn",
+    };
+    write(&config, &place.settings())?;
     let ask = |words: &[&str]| {
         let mut asking = command(&peer.program);
         asking.env("HOME", folder).arg("-c").arg(&config).args(words);
@@ -126,49 +124,12 @@ fn start_headscale(peer: &Peer, folder: &Path) -> Result<Served> {
         }
         stop::pause(Duration::from_millis(200))?;
     }
-    let words = ["preauthkeys", "create", "--user=1", "--reusable", "--expiration=24h", "-o=json"];
-    let made: Value = serde_json::from_str(&output("headscale preauthkeys create", ask(&words))?)?;
-    let join_key = made.get("key").and_then(Value::as_str).context("no key")?.to_owned();
-    Ok(Served { process, address: SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), join_key })
-}
-
-/// Everything as it comes, with its own relay as ours has one, and nothing that would be fetched from elsewhere.
-fn settings(folder: &Path, port: u16, [metrics, grpc, stun]: [u16; 3]) -> String {
-    let at = folder.display();
-    format!(
-        r#"
-server_url: http://127.0.0.1:{port}
-listen_addr: 127.0.0.1:{port}
-metrics_listen_addr: 127.0.0.1:{metrics}
-grpc_listen_addr: 127.0.0.1:{grpc}
-noise: {{ private_key_path: {at}/noise.key }}
-prefixes: {{ v4: 100.64.0.0/10, v6: "fd7a:115c:a1e0::/48", allocation: sequential }}
-derp:
-  server:
-    enabled: true
-    region_id: 999
-    region_code: bench
-    region_name: bench
-    verify_clients: true
-    stun_listen_addr: "127.0.0.1:{stun}"
-    private_key_path: {at}/derp.key
-    automatically_add_embedded_derp_region: true
-    ipv4: 127.0.0.1
-  urls: []
-  paths: []
-  auto_update_enabled: false
-disable_check_updates: true
-database: {{ type: sqlite, sqlite: {{ path: {at}/headscale.sqlite, write_ahead_log: true }} }}
-dns: {{ magic_dns: true, base_domain: bench.internal, override_local_dns: false, nameservers: {{ global: [] }} }}
-unix_socket: {at}/headscale.sock
-unix_socket_permission: "0770"
-log: {{ level: warn }}
-policy: {{ mode: database }}
-"#
-    )
+    let made = output("headscale preauthkeys create", ask(&MAKE_KEY))?;
+    let join_key = headscale::key_in(&made).context("no key")?;
+    Ok(Served { process, address: listen, join_key })
 }
 
 /// A Headscale, if there is one.
-pub(crate) fn headscale(bench: &Bench, report: &mut crate::report::Report) -> Option<Kind> {
+pub(crate) fn a_headscale(bench: &Bench, report: &mut crate::report::Report) -> Option<Kind> {
     bench.peer(report, "headscale", &["version"]).map(Kind::Headscale)
 }

@@ -1,7 +1,7 @@
 //! Networks that a test makes for itself: a hub that stands for the internet, and hosts that reach it over a link of their own,
 //! with or without a router that translates addresses. No namespace has a default route; all are gone with the test.
 
-use allod_meshnode::Random;
+use crate::peer::program;
 use ring::rand::SystemRandom;
 use std::{
     fs::File,
@@ -18,16 +18,11 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot};
 
 /// Where coordinator, relay and STUN are.
-pub(crate) const HUB: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
-
-#[expect(clippy::disallowed_methods, reason = "the test runs its peers itself")]
-pub(crate) fn program(path: impl AsRef<std::ffi::OsStr>) -> Command {
-    Command::new(path)
-}
+pub const HUB: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
 
 /// What stands between a host and the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Router {
+pub enum Router {
     /// Nothing.
     None,
     /// Translates addresses, an own port to the same one for every destination: what two of can get through to each other.
@@ -37,15 +32,16 @@ pub(crate) enum Router {
 }
 
 /// The networks of one test.
-pub(crate) struct Lab {
+pub struct Lab {
     id: String,
     hub: Host,
     spaces: Vec<String>,
 }
 
 /// A machine in the lab: what runs on its runtime has its sockets there.
-pub(crate) struct Host {
-    pub(crate) space: String,
+pub struct Host {
+    /// The name of its namespace.
+    pub space: String,
     handle: Handle,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -53,7 +49,7 @@ pub(crate) struct Host {
 
 impl Lab {
     /// Makes the hub, or says why that can't be done here. In CI it must be possible.
-    pub(crate) fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let id = format!("ac{}x{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let space = format!("{id}-hub");
@@ -77,12 +73,14 @@ impl Lab {
         Some(Self { id, hub: Host::start(space.clone()), spaces: vec![space] })
     }
 
-    pub(crate) const fn hub(&self) -> &Host {
+    /// The host that stands for the internet.
+    #[must_use]
+    pub const fn hub(&self) -> &Host {
         &self.hub
     }
 
     /// A host of its own network, 10.77.`site`.0/24 or behind a router that has it.
-    pub(crate) fn host(&mut self, site: u8, router: Router) -> Host {
+    pub fn host(&mut self, site: u8, router: Router) -> Host {
         let space = format!("{}-{site}", self.id);
         make(&space);
         self.spaces.push(space.clone());
@@ -91,7 +89,7 @@ impl Lab {
     }
 
     /// Moves a host into the network of another site: its link and its address are others from now on.
-    pub(crate) fn roam(&mut self, host: &Host, site: u8, router: Router) {
+    pub fn roam(&mut self, host: &Host, site: u8, router: Router) {
         ip(&["-n", &host.space, "link", "del", "eth0"]);
         self.plug(&host.space, site, router);
     }
@@ -116,7 +114,7 @@ impl Lab {
     }
 
     /// Sets how a site's router translates. It forgets what it translated so far, as one that is switched off and on does.
-    pub(crate) fn translate(&self, site: u8, router: Router) {
+    pub fn translate(&self, site: u8, router: Router) {
         let between = format!("{}-{site}r", self.id);
         let how = if router == Router::Hard { "fully-random" } else { "persistent" };
         // What comes from outside unasked is dropped before it makes a flow of its own, as routers do.
@@ -146,15 +144,24 @@ impl Lab {
         ip(&["-n", space, "route", "replace", "10.77.0.0/16", "via", &format!("10.77.{site}.1")]);
     }
 
+    /// Has the hub pass what is for these addresses on to a host without a router, and `from` send it there: as who is on the wire
+    /// could do it.
+    pub fn lead(&self, addresses: &str, (host_site, from, from_site): (u8, &Host, u8)) {
+        let (hub, via) = (&self.hub.space, format!("10.77.{host_site}.2"));
+        ip(&["-n", hub, "route", "replace", addresses, "via", &via]);
+        let via = format!("10.77.{from_site}.1");
+        ip(&["-n", &from.space, "route", "replace", addresses, "via", &via]);
+    }
+
     /// Gives a host without a router an IPv6 address and the way to the others'.
-    pub(crate) fn give_ipv6(&self, host: &Host, site: u8) {
+    pub fn give_ipv6(&self, host: &Host, site: u8) {
         let space = &host.space;
         ip(&["-n", space, "-6", "addr", "add", &format!("fd77:{site}::2/64"), "dev", "eth0", "nodad"]);
         ip(&["-n", space, "-6", "route", "add", "fd77::/16", "via", &format!("fd77:{site}::1")]);
     }
 
     /// From now on the hub passes none of these on, and takes none: `meta l4proto udp` is all of UDP.
-    pub(crate) fn cut(&self, which: &str) {
+    pub fn cut(&self, which: &str) {
         nft(
             &self.hub.space,
             &format!("table inet cut {{\n{}{}}}\n", drops("forward", which), drops("input", which)),
@@ -162,17 +169,26 @@ impl Lab {
     }
 
     /// From now on the hub passes none of these on.
-    pub(crate) fn cut_between(&self, which: &str) {
+    pub fn cut_between(&self, which: &str) {
         nft(&self.hub.space, &format!("table inet cut {{\n{}}}\n", drops("forward", which)));
     }
 
     /// From now on the hub takes nothing, and passes on what it did.
-    pub(crate) fn cut_hub(&self) {
+    pub fn cut_hub(&self) {
         nft(&self.hub.space, &format!("table inet cut {{\n{}}}\n", drops("input", "")));
     }
 
+    /// From now on the hub loses so many of a thousand datagrams that it passes on, each by itself: what a host sends in one piece is cut
+    /// before it leaves.
+    pub fn lose(&self, per_mille: u16, hosts: &[&Host]) {
+        for host in hosts {
+            ip(&["-n", &host.space, "link", "set", "eth0", "gso_max_segs", "1"]);
+        }
+        self.cut_between(&format!("meta l4proto udp numgen random mod 1000 < {per_mille}"));
+    }
+
     /// It passes everything on again.
-    pub(crate) fn mend(&self) {
+    pub fn mend(&self) {
         nft(&self.hub.space, "delete table inet cut\n");
     }
 }
@@ -201,12 +217,21 @@ impl Host {
     }
 
     /// Does something on this host.
-    pub(crate) async fn run<T: Send + 'static>(&self, does: impl Future<Output = T> + Send + 'static) -> T {
+    pub async fn run<T: Send + 'static>(&self, does: impl Future<Output = T> + Send + 'static) -> T {
         self.handle.spawn(does).await.unwrap()
     }
 
+    /// Its addresses, as its own kernel knows them.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let told = program("ip").args(["-n", &self.space, "-j", "addr"]).output().unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        let all = told.as_array().unwrap().iter().filter_map(|link| link["addr_info"].as_array()).flatten();
+        all.filter_map(|address| address["local"].as_str()?.parse().ok()).collect()
+    }
+
     /// A program, to be run on this host.
-    pub(crate) fn program(&self, path: &Path) -> Command {
+    pub fn program(&self, path: &Path) -> Command {
         let mut command = program("ip");
         command.args(["netns", "exec", &self.space]).arg(path);
         command
@@ -220,7 +245,9 @@ impl Drop for Host {
     }
 }
 
-pub(crate) fn random() -> Random {
+/// Where random numbers come from.
+#[must_use]
+pub fn random() -> Arc<SystemRandom> {
     Arc::new(SystemRandom::new())
 }
 

@@ -4,12 +4,12 @@ use crate::{
     cli::BINARY,
     processes::{PATIENCE, eventually},
 };
-use allod_coordinator::{Coordinator, RelaySettings, Settings, policy::Policy, state::JoinKeySpec};
-use allod_daemon::{Clock, Shutdown};
+use allod_daemon::Clock;
 use allod_mesh::{EmbeddedMesh, EmbeddedSettings, FollowingListener, Mesh};
+use allod_testkit::coordinator::{self, Serving};
 use rustix::process::Signal;
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -25,7 +25,7 @@ use tokio::{
 struct Network {
     folder: tempfile::TempDir,
     url: String,
-    coordinator: Arc<Coordinator>,
+    serving: Serving,
 }
 
 impl Network {
@@ -34,27 +34,16 @@ impl Network {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let stun = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let stun_port = Some(stun.local_addr().unwrap().port());
-        let (name, host) = ("own".to_owned(), "127.0.0.1".to_owned());
-        let relay = RelaySettings { region: 900, name, host, port, stun_port };
-        let url = format!("http://127.0.0.1:{port}");
+        let stun_port = stun.local_addr().unwrap().port();
         let state = folder.path().join("coordinator");
-        let domain = "mesh.internal".to_owned();
-        let all = r#"{"allow":[{"from":["*"],"to":["*"],"ports":["*"]}]}"#;
-        let first_policy = Policy::parse(all).unwrap();
-        let settings = Settings { folder: state, url: url.clone(), domain, relay, tls: None, first_policy };
-        let clock = Clock::start();
-        let coordinator = Arc::new(Coordinator::open(settings, Arc::new(move || clock.now())).unwrap());
-        let served = Arc::clone(&coordinator);
-        let (_, never) = Shutdown::by_hand();
-        tokio::spawn(async move { served.serve(listener, Some(stun), never).await });
-        Self { folder, url, coordinator }
+        let settings = coordinator::settings(state, Ipv4Addr::LOCALHOST.into(), port, stun_port);
+        let (url, clock) = (settings.url.clone(), Clock::start());
+        let serving = Serving::start(settings, Arc::new(move || clock.now()), listener, stun);
+        Self { folder, url, serving }
     }
 
     async fn token(&self) -> String {
-        let spec = JoinKeySpec { uses: Some(1), ..JoinKeySpec::default() };
-        let (_, key) = self.coordinator.create_join_key(spec).await.unwrap();
-        self.coordinator.join_token(vec![self.url.clone()], key).unwrap().to_text().to_string()
+        self.serving.token(self.url.clone()).await.to_string()
     }
 
     fn home(&self, name: &str) -> PathBuf {

@@ -4,7 +4,7 @@
 use super::{Row, f1::milliseconds};
 use crate::{
     bench::Bench,
-    coordinators::{Kind, headscale},
+    coordinators::{Kind, a_headscale},
     cpu,
     crowd::Crowd,
     interleave::{Contender, Sample, interleave, spread},
@@ -25,7 +25,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     let count = number(NODES, bench.much(1_000, 100))?;
     let at_once = number("ALLOD_BENCH_AT_ONCE", 64)?;
     let mut kinds = vec![(OURS, Kind::Ours)];
-    kinds.extend(headscale(bench, report).map(|peer| ("headscale", peer)));
+    kinds.extend(a_headscale(bench, report).map(|peer| ("headscale", peer)));
     let contenders = kinds.iter().map(|(name, kind)| {
         let mut number = 0;
         Contender::new(*name, move || {

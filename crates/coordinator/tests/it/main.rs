@@ -12,7 +12,6 @@ mod door;
 mod headscale;
 mod hostile;
 mod kill;
-mod lab;
 mod maps;
 mod nodes;
 mod pairs;

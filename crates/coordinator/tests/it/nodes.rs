@@ -1,17 +1,18 @@
 //! Nodes of ours on this coordinator, over real sockets: what each of them is tested for alone, here they are tested for together.
 
-use crate::{
-    lab::Host,
-    world::{ALL, is_free},
-};
-use allod_coordinator::{Coordinator, RelaySettings, Settings, Tls, policy::Policy, state::JoinKeySpec};
-use allod_daemon::shutdown::{Shutdown, ShutdownTrigger};
+use allod_coordinator::{Coordinator, Settings, policy::Policy, state::JoinKeySpec};
 use allod_meshnode::{
     Clock, Interfaces, Member, MemberSettings, Route,
     control::{ControlSettings, ControlState, Trust},
 };
 use allod_meshproto::token::JoinToken;
 use allod_proto::Timestamp;
+use allod_testkit::{
+    certificate::Certificate,
+    coordinator::{self, ALL, Serving, is_free},
+    lab::{Host, random},
+    stock::PORT,
+};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -28,7 +29,6 @@ use zeroize::Zeroizing;
 
 /// For a loaded machine; nothing here is measured by it.
 const PATIENCE: Duration = Duration::from_secs(120);
-pub(crate) const PORT: u16 = 9844;
 
 pub(crate) struct Mesh {
     folder: tempfile::TempDir,
@@ -36,20 +36,7 @@ pub(crate) struct Mesh {
     port: u16,
     clock: Clock,
     tls: Option<Certificate>,
-    running: Option<Running>,
-}
-
-/// A certificate of its own, and what believes it.
-#[derive(Clone)]
-pub(crate) struct Certificate {
-    pub(crate) server: Tls,
-    pub(crate) client: Arc<rustls::ClientConfig>,
-}
-
-struct Running {
-    coordinator: Arc<Coordinator>,
-    trigger: ShutdownTrigger,
-    serving: JoinHandle<()>,
+    running: Option<Serving>,
 }
 
 impl Mesh {
@@ -76,33 +63,18 @@ impl Mesh {
         let listener = TcpListener::bind((self.host, self.port)).await.unwrap();
         self.port = listener.local_addr().unwrap().port();
         let stun = UdpSocket::bind((self.host, self.port)).await.unwrap();
-        let relay = RelaySettings {
-            region: 900,
-            name: "own".to_owned(),
-            host: self.host.to_string(),
-            port: self.port,
-            stun_port: Some(self.port),
-        };
         let settings = Settings {
-            folder,
             url: self.url(),
-            domain: "mesh.internal".to_owned(),
-            relay,
             tls: self.tls.as_ref().map(|tls| tls.server.clone()),
             first_policy: Policy::default(),
+            ..coordinator::settings(folder, self.host, self.port, self.port)
         };
-        let coordinator = Arc::new(Coordinator::open(settings, Arc::clone(&self.clock)).unwrap());
-        let (trigger, shutdown) = Shutdown::by_hand();
-        let served = Arc::clone(&coordinator);
-        let serving = tokio::spawn(async move { served.serve(listener, Some(stun), shutdown).await });
-        self.running = Some(Running { coordinator, trigger, serving });
+        self.running = Some(Serving::start(settings, Arc::clone(&self.clock), listener, stun));
     }
 
     /// Ends coordinator, relay and STUN.
     pub(crate) async fn stop(&mut self) {
-        let Running { trigger, serving, .. } = self.running.take().unwrap();
-        trigger.shut_down();
-        serving.await.unwrap();
+        self.running.take().unwrap().end().await;
     }
 
     pub(crate) fn coordinator(&self) -> &Coordinator {
@@ -123,15 +95,13 @@ impl Mesh {
     }
 
     async fn token(&self) -> JoinToken {
-        let key = self.join_key().await;
-        let line = self.coordinator().join_token(vec![self.url()], key).unwrap().to_text();
+        let line = self.running.as_ref().unwrap().token(self.url()).await;
         JoinToken::parse(&line).unwrap()
     }
 
     /// A key for one machine.
     pub(crate) async fn join_key(&self) -> Zeroizing<String> {
-        let spec = JoinKeySpec { uses: Some(1), ..JoinKeySpec::default() };
-        self.coordinator().create_join_key(spec).await.unwrap().1
+        self.running.as_ref().unwrap().join_key().await
     }
 
     /// A node that joins on a host of a lab.
@@ -167,7 +137,7 @@ impl Mesh {
             folder: self.folder(name),
             control,
             interfaces,
-            random: crate::lab::random(),
+            random: random(),
             clock: Arc::clone(&self.clock),
         }
     }

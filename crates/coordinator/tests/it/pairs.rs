@@ -1,12 +1,11 @@
 //! Nodes of ours and stock clients in pairs: each with each, both ways, and what is counted of it.
 
 use crate::{
-    lab::Host,
     nodes::{Mesh, address, echo, heard},
-    stock::Stock,
     talk::{PATIENCE, Talk},
 };
 use allod_meshnode::{Member, Route};
+use allod_testkit::{lab::Host, stock::Stock};
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
@@ -75,7 +74,7 @@ impl Node {
         let name = format!("{} to {}", self.name(), other.name());
         match self {
             Self::Ours { member, .. } => Talk::ours(name, member, other.address()).await,
-            Self::Stock { client, .. } => client.talk(name, other.address()),
+            Self::Stock { client, .. } => Talk::stock(name, client, other.address()),
         }
     }
 

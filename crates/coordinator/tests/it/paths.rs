@@ -1,13 +1,16 @@
 //! Which way packets go between nodes of ours and stock clients, in networks as they are. Each test prints what it counted.
 
 use crate::{
-    lab::{HUB, Lab, Router},
     nodes::Mesh,
     pairs::{Node, all_are, all_go_on, end, pairs, route, talks},
-    stock::{self, Stock},
-    world::ALL,
+    stock,
 };
 use allod_meshnode::Route;
+use allod_testkit::{
+    coordinator::ALL,
+    lab::{HUB, Lab, Router},
+    stock::Stock,
+};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;

@@ -1,7 +1,8 @@
 //! Many nodes at once. How many: `ALLOD_TEST_NODES`, 40 otherwise. It prints what it measured and asserts no time.
 
-use crate::world::{ALL, World};
+use crate::world::World;
 use allod_coordinator::policy::Policy;
+use allod_testkit::coordinator::ALL;
 use std::{io::Write as _, time::Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! Streams that go on through whatever happens to the network: each sends numbered records, and each must come back, in order.
 
-use crate::nodes::PORT;
 use allod_meshnode::Member;
+use allod_testkit::stock::{PORT, Stock};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
@@ -51,6 +51,14 @@ impl Talk {
             worst
         });
         Self { name, counts, done }
+    }
+
+    /// A stock client to somebody.
+    pub(crate) fn stock(name: String, client: &Stock, to: IpAddr) -> Self {
+        let mut running = client.dial(to);
+        let (writing, reading) = (running.stdin.take().unwrap(), running.stdout.take().unwrap());
+        tokio::spawn(async move { running.wait().await });
+        Self::begin(name, reading, writing)
     }
 
     /// One of ours to somebody.

@@ -1,12 +1,12 @@
 //! A coordinator in a temporary folder, with a clock that the test sets.
 
 use crate::client::{Control, Maps, Node};
-use allod_coordinator::{Coordinator, RelaySettings, Settings, policy::Policy, state::JoinKeySpec};
-use allod_daemon::shutdown::{Shutdown, ShutdownTrigger};
+use allod_coordinator::{Coordinator, Settings, policy::Policy, state::JoinKeySpec};
 use allod_meshproto::{MachineKey, control::NodeId};
 use allod_proto::Timestamp;
+use allod_testkit::coordinator::{self, ALL, Serving, is_free};
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::{
         Arc,
@@ -14,37 +14,13 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    task::JoinHandle,
-};
+use tokio::net::{TcpListener, UdpSocket};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_800_000_000_000);
-pub(crate) const ALL: &str = r#"{"allow":[{"from":["*"],"to":["*"],"ports":["*"]}]}"#;
 
 pub(crate) fn settings(folder: &Path) -> Settings {
-    let relay = RelaySettings {
-        region: 900,
-        name: "own".to_owned(),
-        host: "127.0.0.1".to_owned(),
-        port: 8080,
-        stun_port: Some(3478),
-    };
-    Settings {
-        folder: folder.to_owned(),
-        url: "http://127.0.0.1:8080".to_owned(),
-        domain: "mesh.internal".to_owned(),
-        relay,
-        tls: None,
-        first_policy: Policy::default(),
-    }
-}
-
-/// Ready when no process, and nothing of this one, has the folder: what a coordinator began may end a moment after it.
-pub(crate) async fn is_free(folder: &Path) {
-    while folder.exists() && allod_store::Lock::take(folder).is_err() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let told = coordinator::settings(folder.to_owned(), Ipv4Addr::LOCALHOST.into(), 8080, 3478);
+    Settings { first_policy: Policy::default(), ..told }
 }
 
 pub(crate) struct World {
@@ -54,8 +30,7 @@ pub(crate) struct World {
     pub(crate) server: MachineKey,
     pub(crate) folder: Arc<tempfile::TempDir>,
     pub(crate) clock: Arc<AtomicU64>,
-    trigger: ShutdownTrigger,
-    serving: JoinHandle<()>,
+    serving: Serving,
 }
 
 impl World {
@@ -68,21 +43,18 @@ impl World {
         let clock = Arc::new(AtomicU64::new(NOW.0));
         let now = Arc::clone(&clock);
         let now = Arc::new(move || Timestamp(now.load(Ordering::SeqCst)));
-        let coordinator = Arc::new(Coordinator::open(settings(&folder.path().join("state")), now).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stun = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let (address, stun_address) = (listener.local_addr().unwrap(), stun.local_addr().unwrap());
-        let (trigger, shutdown) = Shutdown::by_hand();
-        let served = Arc::clone(&coordinator);
-        let serving = tokio::spawn(async move { served.serve(listener, Some(stun), shutdown).await });
+        let serving = Serving::start(settings(&folder.path().join("state")), now, listener, stun);
+        let coordinator = Arc::clone(&serving.coordinator);
         let server = crate::client::key(address).await.public_key;
-        Self { coordinator, address, stun: stun_address, server, folder, clock, trigger, serving }
+        Self { coordinator, address, stun: stun_address, server, folder, clock, serving }
     }
 
     /// Ends the coordinator; what is left is its folder.
     pub(crate) async fn end(self) -> Arc<tempfile::TempDir> {
-        self.trigger.shut_down();
-        self.serving.await.unwrap();
+        self.serving.end().await;
         self.folder
     }
 

@@ -5,6 +5,7 @@ mod lab;
 
 use crate::spaces::{self, Lab, wait_until};
 use allod_mesh::{FollowingListener, Mesh, MeshError, TailscaledMesh, TailscaledSettings, Trouble};
+use allod_testkit::peer;
 use lab::Tailnet;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,7 +20,7 @@ use tokio::{
 
 #[tokio::test]
 async fn a_real_daemon_without_a_login_and_without_an_interface_says_both() {
-    let Some([tailscaled]) = spaces::all(["tailscaled"]) else { return };
+    let Some([tailscaled]) = peer::all(["tailscaled"]) else { return };
     if !spaces::possible() {
         return;
     }

@@ -1,11 +1,10 @@
 //! Hosts that a test makes for itself: network namespaces on one wire, none with a way out. Gone with what runs in them.
 
+use allod_testkit::peer;
 use std::{
-    env,
-    ffi::OsStr,
     fs::File,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    path::Path,
+    process::{Child, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -14,42 +13,15 @@ use tempfile::TempDir;
 /// Longer than any machine is busy.
 pub(crate) const EVER: Duration = Duration::from_secs(120);
 
-/// Where a program lies: in the folder of peers from Go modules, in the folder of other peers, or on the path.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let folders = ["ALLOD_GO_PEERS", "ALLOD_PEERS"].into_iter().filter_map(env::var_os).map(PathBuf::from);
-    let path = env::var_os("PATH").unwrap_or_default();
-    folders.chain(env::split_paths(&path)).map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
-/// All of these programs, or none and a line that says which are absent. Those that Go modules bring must be there where
-/// `ALLOD_GO_PEERS` says that they are.
-pub(crate) fn all<const N: usize>(programs: [&str; N]) -> Option<[PathBuf; N]> {
-    let found = programs.map(|program| {
-        let found = find(program);
-        if found.is_none() {
-            let required = env::var_os("ALLOD_GO_PEERS").is_some() && program.starts_with("tailscale");
-            assert!(!required, "{program} is not in the folder that ALLOD_GO_PEERS names");
-            eprintln!("peer absent: {program}");
-        }
-        found
-    });
-    let found: Vec<_> = found.into_iter().flatten().collect();
-    found.try_into().ok()
-}
-
 /// Whether hosts can be made here; says why not.
 pub(crate) fn possible() -> bool {
-    let possible =
-        rustix::process::geteuid().is_root() && Path::new("/dev/net/tun").exists() && find("ip").is_some();
+    let possible = rustix::process::geteuid().is_root()
+        && Path::new("/dev/net/tun").exists()
+        && peer::find("ip").is_some();
     if !possible {
         eprintln!("skipped: making hosts takes root, /dev/net/tun and the program ip");
     }
     possible
-}
-
-#[expect(clippy::disallowed_methods, reason = "the test runs its peers itself")]
-fn command(program: impl AsRef<OsStr>) -> Command {
-    Command::new(program)
 }
 
 /// Some hosts on one wire. The first has the bridge, and 10.77.0.1.
@@ -103,7 +75,7 @@ impl Lab {
 
     /// Runs a program on a host to its end.
     pub(crate) fn run(&self, host: &str, program: &Path, words: &[&str]) -> Output {
-        let mut run = command("ip");
+        let mut run = peer::program("ip");
         run.args(["netns", "exec", &self.name(host)]).arg(program).args(words);
         run.stdin(Stdio::null()).output().unwrap()
     }
@@ -114,7 +86,7 @@ impl Lab {
         let log =
             File::options().append(true).create(true).open(self.folder.path().join(format!("{what}.log")));
         let log = log.unwrap();
-        let mut run = command("ip");
+        let mut run = peer::program("ip");
         run.args(["netns", "exec", &self.name(host)]).arg(program).args(words);
         let run = run.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.running.push((what, run.spawn().unwrap()));
@@ -156,13 +128,13 @@ impl Drop for Lab {
             let _ = child.wait();
         }
         for host in self.hosts.iter().rev() {
-            let _ = command("ip").args(["netns", "del", host]).status();
+            let _ = peer::program("ip").args(["netns", "del", host]).status();
         }
     }
 }
 
 fn ip(words: &[&str]) {
-    let done = command("ip").args(words).output().unwrap();
+    let done = peer::program("ip").args(words).output().unwrap();
     assert!(done.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 

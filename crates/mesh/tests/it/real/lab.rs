@@ -1,6 +1,10 @@
 //! A tailnet on hosts of the test's own: a real Headscale and stock clients.
 
 use crate::spaces::{self, Lab, wait_until};
+use allod_testkit::{
+    headscale::{MAKE_KEY, Place, key_in},
+    peer,
+};
 use std::path::{Path, PathBuf};
 
 /// A Headscale on the first host, and clients that have joined.
@@ -14,7 +18,7 @@ pub(crate) struct Tailnet {
 impl Tailnet {
     /// With a client for each of these hosts; `None`, and a line that says why, where that can't be had.
     pub(crate) fn with(hosts: &[&str]) -> Option<Self> {
-        let [tailscaled, tailscale, headscale] = spaces::all(["tailscaled", "tailscale", "headscale"])?;
+        let [tailscaled, tailscale, headscale] = peer::all(["tailscaled", "tailscale", "headscale"])?;
         if !spaces::possible() {
             return None;
         }
@@ -39,21 +43,12 @@ impl Tailnet {
 
     fn start_headscale(&mut self) -> String {
         let (folder, headscale) = (self.lab.folder.path().to_owned(), self.headscale.clone());
-        std::fs::write(self.config(), settings(&folder)).unwrap();
+        std::fs::write(self.config(), place(&folder).settings()).unwrap();
         let config = self.config().display().to_string();
         self.lab.start("hub", &headscale, &["serve", "-c", &config]);
         wait_until("Headscale answers", || self.try_headscale(&["users", "list"]).is_some());
         self.headscale(&["users", "create", "ops"]);
-        let made = self.headscale(&[
-            "preauthkeys",
-            "create",
-            "--user=1",
-            "--reusable",
-            "--expiration=1h",
-            "-o=json",
-        ]);
-        let made: serde_json::Value = serde_json::from_str(&made).unwrap();
-        made["key"].as_str().unwrap().to_owned()
+        key_in(&self.headscale(&MAKE_KEY)).unwrap()
     }
 
     fn config(&self) -> PathBuf {
@@ -102,37 +97,14 @@ impl Tailnet {
     }
 }
 
-fn settings(folder: &Path) -> String {
-    let at = folder.display();
-    format!(
-        r#"
-server_url: http://10.77.0.1:8080
-listen_addr: 10.77.0.1:8080
-metrics_listen_addr: 127.0.0.1:9090
-grpc_listen_addr: 127.0.0.1:50443
-noise: {{ private_key_path: {at}/noise.key }}
-prefixes: {{ v4: 100.64.0.0/10, v6: "fd7a:115c:a1e0::/48", allocation: sequential }}
-derp:
-  server:
-    enabled: true
-    region_id: 999
-    region_code: lab
-    region_name: lab
-    verify_clients: true
-    stun_listen_addr: "10.77.0.1:3478"
-    private_key_path: {at}/derp.key
-    automatically_add_embedded_derp_region: true
-    ipv4: 10.77.0.1
-  urls: []
-  paths: []
-  auto_update_enabled: false
-disable_check_updates: true
-database: {{ type: sqlite, sqlite: {{ path: {at}/headscale.sqlite, write_ahead_log: true }} }}
-dns: {{ magic_dns: true, base_domain: lab.internal, override_local_dns: false, nameservers: {{ global: [] }} }}
-unix_socket: {at}/headscale.sock
-unix_socket_permission: "0770"
-log: {{ level: info }}
-policy: {{ mode: database }}
-"#
-    )
+/// Asked by plain http, as the driver may ask one of a private network.
+fn place(folder: &Path) -> Place<'_> {
+    Place {
+        folder,
+        listen: "10.77.0.1:8080".parse().unwrap(),
+        is_tls: false,
+        stun: "10.77.0.1:3478".parse().unwrap(),
+        own_ports: [9090, 50443],
+        log: "info",
+    }
 }
