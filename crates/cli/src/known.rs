@@ -15,12 +15,13 @@ use allod_proto::{
 };
 use allod_rpc::client::{Memory, Notice};
 use allod_store::remove_file;
-use file::{Unread, lock, of_store, read, synced_copy, write};
+use file::{Syncing, Unread, lock, of_store, read, synced_copy, write};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -106,17 +107,63 @@ impl KnownError {
     }
 }
 
-/// The folder with one file a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How many synced copies are written at once: a disk takes syncs of several writers together.
+const WRITERS: usize = 32;
+
+/// The folder with one file a server. Clones of it put syncs off together.
+#[derive(Debug, Clone)]
 pub struct KnownServers {
     folder: PathBuf,
+    /// Whose synced copies are put off; `None` while they are written at once.
+    waiting: Arc<Mutex<Option<BTreeSet<Fingerprint>>>>,
 }
 
 impl KnownServers {
     /// Those in the state folder.
     #[must_use]
     pub fn new(state: &Path) -> Self {
-        Self { folder: state.join("servers") }
+        Self { folder: state.join("servers"), waiting: Arc::default() }
+    }
+
+    /// From now on synced copies wait for [`Self::settle`]: what is remembered is there for other programs, and not yet after a power
+    /// cut.
+    pub fn put_off(&self) {
+        self.waiting().get_or_insert_default();
+    }
+
+    /// Writes the synced copies that wait, several at once, and puts no more off. To be called before anything is relied on, or shown,
+    /// that a power cut must not undo.
+    ///
+    /// # Errors
+    /// [`KnownError`] of one that could not be written; the others were.
+    pub fn settle(&self) -> Result<(), KnownError> {
+        let due: Vec<Fingerprint> = self.waiting().take().into_iter().flatten().collect();
+        let share = due.len().div_ceil(WRITERS).max(1);
+        let sync_all = |some: &[Fingerprint]| {
+            let failed: Vec<KnownError> =
+                some.iter().filter_map(|identity| self.sync(identity).err()).collect();
+            failed.into_iter().next().map_or(Ok(()), Err)
+        };
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = due.chunks(share).map(|some| scope.spawn(move || sync_all(some))).collect();
+            let ended: Vec<_> = writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            ended.into_iter().try_for_each(|ended| ended.unwrap_or_else(|_| Err(self.broke_off())))
+        })
+    }
+
+    fn broke_off(&self) -> KnownError {
+        KnownError::Io { path: self.folder.clone(), error: io::Error::other("a writer broke off") }
+    }
+
+    /// Writes what is remembered of a server so that a power cut leaves it.
+    fn sync(&self, identity: &Fingerprint) -> Result<(), KnownError> {
+        let path = self.path(identity);
+        let _lock = lock(&path.with_extension("lock"))?;
+        write(&path, self.load(identity)?, Syncing::Now).map(drop)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<BTreeSet<Fingerprint>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, identity: &Fingerprint) -> PathBuf {
@@ -199,7 +246,11 @@ impl KnownServers {
         let before = known.clone();
         change(&mut known);
         if known != before {
-            write(&path, known.clone())?;
+            let sync = if self.waiting().is_some() { Syncing::Later } else { Syncing::Now };
+            let is_due = write(&path, known.clone(), sync)?;
+            if let Some(waiting) = self.waiting().as_mut().filter(|_| is_due) {
+                waiting.insert(identity.clone());
+            }
         }
         Ok(known)
     }

@@ -38,6 +38,7 @@ pub struct Session {
     told: Arc<Mutex<BTreeSet<Fingerprint>>>,
     interrupts: OnceLock<watch::Receiver<bool>>,
     mesh: OnceCell<Option<OwnMesh>>,
+    known: KnownServers,
 }
 
 impl Session {
@@ -46,6 +47,7 @@ impl Session {
     pub fn new(settings: Settings, globals: Globals, output: Arc<Output>) -> Self {
         let passphrases = Arc::new(crate::keys::Passphrases::new(globals.passphrase_fd, output.can_ask()));
         Self {
+            known: KnownServers::new(&settings.state),
             settings,
             globals,
             output,
@@ -121,7 +123,7 @@ impl Session {
     /// What is remembered of servers.
     #[must_use]
     pub fn known(&self) -> KnownServers {
-        KnownServers::new(&self.settings.state)
+        self.known.clone()
     }
 
     /// Opens a connection to a server. The first signed call decides which key it accepts.

@@ -28,12 +28,19 @@ pub async fn ask_all<T, F>(
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let ask = &ask;
+    let (ask, known) = (&ask, session.known());
+    // A sync for each server that was never heard of, one after the other, would take longer than asking all of them.
+    known.put_off();
     let asking = servers.into_iter().map(|server| async move {
         let outcome = one(session, &server, ask).await.map_err(|failure| failure.on(&server.name));
         Asked { server, outcome }
     });
-    join_all(asking).await
+    let answers = join_all(asking).await;
+    let settled = tokio::task::spawn_blocking(move || known.settle()).await;
+    if let Ok(Err(error)) = settled {
+        session.output.warn(&format!("{error}: a head of a record may not outlast a power cut"));
+    }
+    answers
 }
 
 async fn one<T, F>(

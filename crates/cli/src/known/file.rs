@@ -15,6 +15,13 @@ use std::{
 /// How far apart the heads in synced copies are.
 const SYNCED_EVERY: Duration = Duration::from_secs(3600);
 
+/// When a synced copy that is due is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Syncing {
+    Now,
+    Later,
+}
+
 pub(super) fn lock(path: &Path) -> Result<File, KnownError> {
     let open = File::options().create(true).truncate(false).write(true).open(path);
     open.and_then(|file| file.lock().map(|()| file))
@@ -23,15 +30,16 @@ pub(super) fn lock(path: &Path) -> Result<File, KnownError> {
 
 /// Whole or not at all, but not synced, because a sync each command would cost more than the command: after a power cut
 /// it may be torn. So once for an hour of the record a copy is, and that is what is remembered then: an older head, which
-/// only notices less.
-pub(super) fn write(path: &Path, mut known: KnownServer) -> Result<(), KnownError> {
+/// only notices less. Whether a copy is due that was put off.
+pub(super) fn write(path: &Path, mut known: KnownServer, sync: Syncing) -> Result<bool, KnownError> {
     let copy = synced_copy(path);
     let is_old = match (known.head_at, known.synced) {
         (Some(head), Some(synced)) => head.since(synced).max(synced.since(head)) >= SYNCED_EVERY,
         (Some(_), None) => true,
         (None, _) => false,
     };
-    if is_old || !copy.exists() {
+    let is_due = is_old || !copy.exists();
+    if is_due && sync == Syncing::Now {
         known.synced = known.head_at;
         // Not at the first time: for a thousand new servers that would be a look at all for each. What a program that was killed
         // then has left goes an hour later.
@@ -40,7 +48,8 @@ pub(super) fn write(path: &Path, mut known: KnownServer) -> Result<(), KnownErro
         }
         write_atomic(&copy, &to_bytes(path, &known)?, 0o600).map_err(of_store)?;
     }
-    write_unsynced(path, &to_bytes(path, &known)?, 0o600).map_err(of_store)
+    write_unsynced(path, &to_bytes(path, &known)?, 0o600).map_err(of_store)?;
+    Ok(is_due && sync == Syncing::Later)
 }
 
 fn to_bytes(path: &Path, known: &KnownServer) -> Result<Vec<u8>, KnownError> {

@@ -57,6 +57,53 @@ fn a_lower_head_is_not_taken() {
 }
 
 #[test]
+fn a_synced_copy_that_was_put_off_is_there_once_it_is_settled_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = KnownServers::new(folder.path());
+    let all: Vec<_> =
+        (10..90).map(|n| Fingerprint::new(format!("SHA256:{}{n}", "a".repeat(41))).unwrap()).collect();
+    servers.put_off();
+    for (seq, identity) in (1..).zip(&all) {
+        // As two answers of one server: what it knows, and then a head.
+        servers.clone().change(identity, |known| known.epoch = None).unwrap();
+        servers
+            .clone()
+            .change(identity, |known| {
+                (known.head, known.head_at) = (Some(head(seq)), Some(Timestamp(seq)));
+            })
+            .unwrap();
+    }
+    let copies = || all.iter().filter(|identity| synced_copy(&servers.path(identity)).exists()).count();
+    assert_eq!(copies(), 0);
+    servers.settle().unwrap();
+    for (seq, identity) in (1..).zip(&all) {
+        // What a power cut leaves: the synced copy alone.
+        std::fs::write(servers.path(identity), "").unwrap();
+        assert_eq!(servers.load(identity).unwrap().head, Some(head(seq)));
+    }
+    // From then on nothing is put off.
+    let other = identity();
+    servers.change(&other, |known| known.head = Some(head(5))).unwrap();
+    assert!(synced_copy(&servers.path(&other)).exists());
+}
+
+#[test]
+fn a_copy_that_cannot_be_written_is_said_and_the_others_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = KnownServers::new(folder.path());
+    let other = Fingerprint::new(format!("SHA256:{}", "b".repeat(43))).unwrap();
+    servers.put_off();
+    for identity in [identity(), other.clone()] {
+        let change =
+            |known: &mut KnownServer| (known.head, known.head_at) = (Some(head(5)), Some(Timestamp(1)));
+        servers.change(&identity, change).unwrap();
+    }
+    std::fs::create_dir(synced_copy(&servers.path(&identity()))).unwrap();
+    assert!(servers.settle().is_err());
+    assert!(synced_copy(&servers.path(&other)).is_file());
+}
+
+#[test]
 fn of_many_programs_at_once_the_highest_head_stays() {
     let folder = tempfile::tempdir().unwrap();
     let servers = KnownServers::new(folder.path());

@@ -118,6 +118,34 @@ async fn a_dead_server_costs_its_own_row_only() {
     assert!(json["servers"][0]["status"]["started_at"].as_str().unwrap().ends_with('Z'));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_twenty_servers_one_that_never_answers_costs_its_own_row_only() {
+    let person = Person::new(1);
+    let mut all = Vec::new();
+    for n in 0..20_u8 {
+        let name: &'static str = Box::leak(format!("web{n:02}").into_boxed_str());
+        let server = Server::start(name, 40 + 2 * n, 1).await;
+        add(&person, &server).await;
+        all.push(server);
+    }
+    all[7].stop().await;
+    // Its port takes connections and says nothing to any: worse than gone.
+    let _silent = std::net::TcpListener::bind(all[7].address).unwrap();
+    let ended = person.run(&["servers", "status", "--json"]).await;
+    let json = ended.json();
+    assert_eq!(json["fault"]["code"], "timeout", "{ended:?}");
+    let rows = json["servers"].as_array().unwrap();
+    let told: Vec<_> =
+        rows.iter().map(|row| (row["server"].as_str().unwrap(), row["ok"].as_bool().unwrap())).collect();
+    let names: Vec<_> = (0..20).map(|n| format!("web{n:02}")).collect();
+    let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), name != "web07")).collect();
+    assert_eq!(told, wanted);
+    for row in rows.iter().filter(|row| row["ok"] == true) {
+        let status = &row["status"];
+        assert!(status["started_at"].is_string() && status["apps"][0]["routes"][0] == "example.com", "{row}");
+    }
+}
+
 #[tokio::test]
 async fn a_key_with_loose_permissions_is_not_used() {
     use std::os::unix::fs::PermissionsExt as _;
