@@ -1,10 +1,12 @@
 //! The mesh of the person's own machine, where it is one that can be asked who is on it. It says who is meant to be at an
 //! address; who is there is proved by their signature alone.
 
+mod authorities;
 mod on_demand;
 mod place;
 mod token;
 
+pub use authorities::read_authorities;
 pub use on_demand::start;
 pub use place::{MeshPlace, NodeFolders};
 pub use token::read_token;

@@ -45,7 +45,8 @@ use supervisor::Supervisor;
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Example:\n  allod up --http-port 8080\n  allod up --demo --once\n  allod up --coordinator 203.0.113.5:8443 --name hub\n  \
-    allod up --join token --name web1"
+    allod up --join token --name web1\n  allod up --mesh tailscaled --name web2\n  \
+    allod up --headscale https://headscale.example --auth-key-file key --name web3"
 )]
 pub struct Up {
     /// The folder for everything; kept, and used again by the next `up`
@@ -85,7 +86,7 @@ pub struct Up {
     #[arg(long, value_name = "FILE")]
     sshd_log: Option<PathBuf>,
     /// Show what it does, step by step, in a fresh folder that is removed at the end
-    #[arg(long, conflicts_with = "join")]
+    #[arg(long, conflicts_with_all = ["join", "headscale"])]
     demo: bool,
     /// End after the demonstration
     #[arg(long, requires = "demo")]
@@ -138,6 +139,7 @@ pub async fn run(session: &Session, up: Up) -> Result<(), Failure> {
 }
 
 async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
+    up.network.check()?;
     let state = match (&up.state, up.demo) {
         (Some(state), _) => Some(state.clone()),
         (None, true) => None,
@@ -160,10 +162,10 @@ async fn settle(session: &Session, up: &Up) -> Result<Settled, Failure> {
     let coordinator = up.network.coordinator();
     // On a mesh these two are not this machine's to take.
     let bound = if up.network.is_loopback() { asked } else { Ports { management: 0, hub: 0, ..asked } };
-    let (ports, http) = ports::settle(&places.state().join("up.json"), bound, coordinator)
+    let (ports, http, has_moved) = ports::settle(&places.state().join("up.json"), bound, coordinator)
         .await
         .map_err(|error| cannot("its ports", &error))?;
-    let network = up.network.network(&places, asked, ports);
+    let network = up.network.network(&places, asked, (ports, has_moved));
     let secure = secure(up).await?;
     let mut launcher = Launcher::new(&places, owner.line.clone(), staff, (ports, network), http, secure);
     launcher.recovery_uid = up.recovery_uid;

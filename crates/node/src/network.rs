@@ -10,6 +10,7 @@ use allod_store::{Format, StoreError};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 use zeroize::Zeroizing;
@@ -96,6 +97,12 @@ pub enum NetworkError {
     /// A coordinator's URL that can't be one.
     #[error("`{0}` is not http://HOST[:PORT] or https://HOST[:PORT]")]
     Url(String),
+    /// A coordinator that could be anybody.
+    #[error(
+        "`{0}` is plain http: whoever is on the way could take the coordinator's place; use https, or the token that \
+         `allod hub keys create` makes, which holds the root key to check it by"
+    )]
+    Plain(String),
     /// A key that can't be one.
     #[error("a key to join with has 1 to {JOIN_KEY_LENGTH} printable ASCII characters")]
     Key,
@@ -183,6 +190,11 @@ fn by_url(
     if let Some(known) = known.as_ref().filter(|known| known.root.is_some()) {
         return Err(other(folder, known, url));
     }
+    // The key of one that was met before is pinned.
+    let is_known = known.as_ref().is_some_and(|known| known.urls.contains(&url));
+    if is_plain(&url) && !is_known {
+        return Err(NetworkError::Plain(url));
+    }
     let mut record = known.unwrap_or_else(|| fresh(wishes));
     // Another URL of the same coordinator is good: its key is pinned, and nobody else has it.
     let urls = vec![url];
@@ -206,6 +218,14 @@ fn tidied(url: &str) -> Result<String, NetworkError> {
         return Err(bad());
     }
     Ok(tidy.to_owned())
+}
+
+/// Whether whoever is on the way could answer in the coordinator's place: by http, but from this very machine.
+fn is_plain(url: &str) -> bool {
+    let Some(place) = url.strip_prefix("http://") else { return false };
+    let own = |at: SocketAddr| at.ip().is_loopback();
+    let with_port = || format!("{place}:80");
+    !place.parse().or_else(|_| with_port().parse()).is_ok_and(own)
 }
 
 fn other(folder: &Path, known: &NetworkRecord, wanted: String) -> NetworkError {

@@ -25,12 +25,15 @@ struct Flags {
     /// Join with the token in this file, or on stdin with -; not needed any more once the machine is on the mesh
     #[arg(long, value_name = "FILE|-", conflicts_with_all = ["coordinator", "auth_key"])]
     join: Option<PathBuf>,
-    /// Join at the coordinator with this URL (Headscale); without a key a person has to let the machine in
+    /// Join at the coordinator with this URL (Headscale), by https; without a key a person has to let the machine in
     #[arg(long, value_name = "URL")]
     coordinator: Option<String>,
     /// The key that the coordinator gave, in this file, or on stdin with -
     #[arg(long, value_name = "FILE|-", requires = "coordinator")]
     auth_key: Option<PathBuf>,
+    /// The certificate authorities (PEM) that are believed when the coordinator is asked by https, instead of the system's; kept from then on
+    #[arg(long, value_name = "FILE")]
+    authorities: Option<PathBuf>,
     /// The name to ask for on the mesh; the machine's own without it
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
@@ -97,6 +100,7 @@ fn settings(flags: Flags) -> Result<Settings, SecretError> {
         folder: flags.state.join("node"),
         run: flags.run,
         way,
+        authorities: flags.authorities,
         hostname: flags.hostname,
         ephemeral: flags.ephemeral,
         interfaces: flags.only.map_or(Interfaces::System, Interfaces::Only),

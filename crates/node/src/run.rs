@@ -15,7 +15,7 @@ use allod_meshnode::{
     Clock, Member, MemberError, MemberSettings, Random,
     control::{ControlSettings, ControlState, Trust},
 };
-use allod_proto::Fault;
+use allod_proto::{Fault, node::AUTHORITIES};
 use allod_store::{Lock, StoreError};
 use ring::rand::SystemRandom;
 use std::{
@@ -42,6 +42,14 @@ pub enum NodeError {
     /// There is nothing to check certificates by.
     #[error("the coordinator is asked by https")]
     Tls(#[from] TlsError),
+    /// Nor who is to be believed instead of the system's authorities.
+    #[error("{}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// There is no place on the mesh.
     #[error(transparent)]
     Member(#[from] MemberError),
@@ -71,6 +79,9 @@ pub async fn run(settings: Settings, clock: Clock, shutdown: Shutdown) -> Result
     let _lock = Lock::take(&folder)?;
     allod_store::settle(&folder)?;
     let record = network(&settings)?;
+    if let Some(file) = &settings.authorities {
+        keep_authorities(file, &folder)?;
+    }
     let random: Random = Arc::new(SystemRandom::new());
     let member = join(&settings, &record, &clock, &random)?;
     let place = Arc::new(Place::new(member, random, clock));
@@ -92,6 +103,14 @@ pub async fn run(settings: Settings, clock: Clock, shutdown: Shutdown) -> Result
     };
     tracing::info!("node ends");
     outcome
+}
+
+/// Keeps who is to be believed, once it was tried that anybody could be by that.
+fn keep_authorities(file: &Path, folder: &Path) -> Result<(), NodeError> {
+    tls::client_config(Some(file))?;
+    let read = std::fs::read(file);
+    let pem = read.map_err(|source| NodeError::Authorities { path: file.to_owned(), source })?;
+    Ok(allod_store::write_atomic(&folder.join(AUTHORITIES), &pem, 0o600)?)
 }
 
 /// Which mesh holds from now on; kept before anything is asked there.
@@ -127,7 +146,8 @@ fn join(
             Trust::FirstUse
         }
     };
-    let tls = match tls::client_config(None) {
+    let kept = settings.folder.join(AUTHORITIES);
+    let tls = match tls::client_config(Some(kept.as_path()).filter(|kept| kept.exists())) {
         Ok(tls) => Some(tls),
         Err(error) if record.urls.iter().any(is_tls) => return Err(error.into()),
         // Relays may want it; those of a coordinator that is asked by http seldom do.

@@ -20,6 +20,8 @@ pub struct Settings {
     pub run: PathBuf,
     /// How it gets onto the mesh.
     pub way: Way,
+    /// A file of certificate authorities that are believed instead of the system's when the coordinator is asked by https; kept.
+    pub authorities: Option<PathBuf>,
     /// The name that it would like to have there; without one, as before, else the machine's.
     pub hostname: Option<String>,
     /// Whether the coordinator may forget it as soon as it is away.

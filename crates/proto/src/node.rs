@@ -11,6 +11,8 @@ use std::{
 
 /// The name of the socket in the node's run folder.
 pub const SOCKET: &str = "node.sock";
+/// The file in the node's folder with the certificate authorities that it believes instead of the system's, if it is there.
+pub const AUTHORITIES: &str = "authorities.pem";
 /// The longest line that is asked with, in bytes.
 pub const ASK: usize = 4096;
 /// The longest line of an answer, in bytes.

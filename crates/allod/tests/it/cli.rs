@@ -15,6 +15,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_allod");
 #[derive(Debug, Clone)]
 pub(crate) struct Cli {
     pub(crate) home: PathBuf,
+    /// The network namespace that they are in, where it is not that of the test.
+    space: Option<String>,
 }
 
 /// How a command ended.
@@ -52,10 +54,29 @@ impl Output {
     }
 }
 
+/// A program, in a network namespace where one is named.
+pub(crate) fn program(path: &str, space: Option<&str>) -> std::process::Command {
+    let Some(space) = space else { return std::process::Command::new(path) };
+    let ip = allod_testkit::peer::find("ip").expect("namespaces were made with it");
+    let mut command = std::process::Command::new(ip);
+    command.args(["netns", "exec", space, path]);
+    command
+}
+
 impl Cli {
+    /// Somebody whose home is this.
+    pub(crate) fn at(home: PathBuf) -> Self {
+        Self { home, space: None }
+    }
+
+    /// The same, on a host of a lab.
+    pub(crate) fn within(home: PathBuf, space: Option<String>) -> Self {
+        Self { home, space }
+    }
+
     /// A command that may be run in any folder and with anything on stdin.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::from(program(BINARY, self.space.as_deref()));
         command.args(words).env_clear().env("ALLOD_HOME", &self.home).env("HOME", &self.home);
         command.env("PATH", "/usr/local/bin:/usr/bin:/bin").current_dir(&self.home);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);

@@ -147,6 +147,31 @@ async fn begun_again_everybody_has_the_place_of_before_and_no_new_one() {
     assert!(world.cli.home.join("root.key").exists());
 }
 
+#[tokio::test]
+async fn a_coordinator_whose_port_is_taken_stays_there_and_one_that_a_person_moves_is_found() {
+    let mut world = World::up_on_a_mesh().await;
+    let at = |world: &World| -> SocketAddr {
+        world.ready["coordinator"].as_str().unwrap().trim_start_matches("http://").parse().unwrap()
+    };
+    let before = at(&world);
+    assert_eq!(world.stop(), Some(0));
+    let held = std::net::TcpListener::bind(before).unwrap();
+    world.up_without_waiting();
+    let why = eventually("it says why it does not begin", async || world.refusal()).await;
+    assert!(why.contains(&before.port().to_string()) && why.contains("--coordinator"), "{why}");
+
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    world.up_again_with(&["--coordinator", &free]).await;
+    drop(held);
+    assert_eq!(at(&world).to_string(), free);
+    assert!(answers(&world).await, "{}", world.logs());
+    eventually("both nodes found it", async || {
+        let nodes = hub(&world, &["nodes", "list"]).await;
+        nodes["nodes"].as_array().unwrap().iter().all(|node| node["online"] == true).then_some(())
+    })
+    .await;
+}
+
 /// A program of this machine that says a word to whoever comes, then what it was told.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -242,7 +242,7 @@ async fn three() -> ([World; 3], Cli, App) {
         inventory.push('\n');
     }
     std::fs::write(home.join("servers.toml"), inventory).unwrap();
-    let (cli, app) = (Cli { home }, worlds[0].app("blog").with(|options| options.health_timeout = "2s"));
+    let (cli, app) = (Cli::at(home), worlds[0].app("blog").with(|options| options.health_timeout = "2s"));
     app.write("v1");
     with_lines(&app, "servers = [\"web1\", \"web2\", \"web3\"]");
     cli.run_in(&app.folder, &["deploy"]).await.ok();

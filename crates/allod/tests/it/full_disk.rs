@@ -66,7 +66,7 @@ fn elsewhere(world: &World, home: &Path) -> Cli {
             std::fs::copy(entry.path(), home.join(entry.file_name())).unwrap();
         }
     }
-    Cli { home: home.to_owned() }
+    Cli::at(home.to_owned())
 }
 
 #[tokio::test]

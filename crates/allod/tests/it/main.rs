@@ -15,6 +15,7 @@ mod campaign;
 mod canary;
 mod cli;
 mod clock;
+mod combinations;
 mod crash;
 mod crowd;
 mod cuts;

@@ -3,7 +3,7 @@
 
 use crate::{
     app::App,
-    cli::{BINARY, Cli, Output},
+    cli::{BINARY, Cli, Output, program},
     processes::{PATIENCE, descendants, eventually, kill_left, running, signal},
 };
 use allod_proto::Fingerprint;
@@ -16,7 +16,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -35,6 +35,8 @@ pub(crate) struct World {
     uid: u32,
     filter: &'static str,
     network: Vec<String>,
+    /// The network namespace that it is in, where it is not that of the test.
+    space: Option<String>,
     events: Events,
     pub(crate) ready: Value,
     pub(crate) state: PathBuf,
@@ -85,6 +87,12 @@ impl World {
         Self::start_in(folder, fresh_uid(), "info", network.into()).await
     }
 
+    /// One on a host of a lab, on a mesh that these words name.
+    pub(crate) async fn up_within(space: &str, network: &[&str]) -> Self {
+        let network = network.iter().map(|word| (*word).to_owned()).collect();
+        Self::start_within(Some(space.to_owned()), fresh_folder(), fresh_uid(), "info", network).await
+    }
+
     /// The same in a folder that may have been used before.
     pub(crate) async fn up_in(folder: tempfile::TempDir, uid: u32, filter: &'static str) -> Self {
         Self::start_in(folder, uid, filter, ["--mesh", "loopback"].map(str::to_owned).into()).await
@@ -96,8 +104,18 @@ impl World {
         filter: &'static str,
         network: Vec<String>,
     ) -> Self {
+        Self::start_within(None, folder, uid, filter, network).await
+    }
+
+    async fn start_within(
+        space: Option<String>,
+        folder: tempfile::TempDir,
+        uid: u32,
+        filter: &'static str,
+        network: Vec<String>,
+    ) -> Self {
         let state = folder.path().join("s");
-        let (up, events) = start(&state, uid, filter, &network);
+        let (up, events) = start(&state, uid, filter, &network, space.as_deref());
         let ready = ready(&up, &events, &state).await;
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
         Self {
@@ -110,7 +128,8 @@ impl World {
             management: text("management").parse().unwrap(),
             http: text("http").trim_start_matches("http://").trim_end_matches('/').parse().unwrap(),
             identity: text("identity").parse().unwrap(),
-            cli: Cli { home: text("home").into() },
+            cli: Cli::within(text("home").into(), space.clone()),
+            space,
             ready,
             folder,
         }
@@ -125,7 +144,8 @@ impl World {
 
     /// Begins again in the same folder after [`Self::kill_up`].
     pub(crate) async fn up_again(&mut self) {
-        (self.up, self.events) = start(&self.state, self.uid, self.filter, &self.network);
+        (self.up, self.events) =
+            start(&self.state, self.uid, self.filter, &self.network, self.space.as_deref());
         let ready = ready(&self.up, &self.events, &self.state).await;
         for name in ["management", "http", "identity", "home"] {
             assert_eq!(ready[name], self.ready[name], "{name} is not what it was");
@@ -133,9 +153,23 @@ impl World {
         self.ready = ready;
     }
 
+    /// Begins again with other words about its mesh after [`Self::stop`].
+    pub(crate) async fn up_again_with(&mut self, network: &[&str]) {
+        self.network = network.iter().map(|word| (*word).to_owned()).collect();
+        self.up_again().await;
+    }
+
+    /// Why it did not begin.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        let events = self.events.lock().unwrap();
+        let refused = events.iter().find(|event| event["ok"] == false)?;
+        Some(refused["fault"]["message"].as_str()?.to_owned())
+    }
+
     /// Begins again after [`Self::stop`], without waiting until it is ready: it is not going to be.
     pub(crate) fn up_without_waiting(&mut self) {
-        (self.up, self.events) = start(&self.state, self.uid, self.filter, &self.network);
+        (self.up, self.events) =
+            start(&self.state, self.uid, self.filter, &self.network, self.space.as_deref());
     }
 
     /// What runs and was started from this server's own copy of the binary, by whichever life of it.
@@ -160,7 +194,7 @@ impl World {
         assert!(inventory.contains(owner), "{inventory}");
         let inventory = inventory.replace(owner, &file.to_string_lossy());
         std::fs::write(home.join("servers.toml"), inventory).unwrap();
-        Cli { home }
+        Cli::at(home)
     }
 
     /// Enrols a fresh key with these flags, such as `--role viewer`.
@@ -278,7 +312,8 @@ impl World {
         assert_eq!(self.stop(), Some(0), "{}", self.logs());
         meanwhile(&self.state);
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        Self::start_in(folder, self.uid, self.filter, std::mem::take(&mut self.network)).await
+        let (space, network) = (self.space.take(), std::mem::take(&mut self.network));
+        Self::start_within(space, folder, self.uid, self.filter, network).await
     }
 }
 
@@ -337,10 +372,10 @@ async fn ready(up: &Child, events: &Events, state: &Path) -> Value {
     }
 }
 
-fn start(state: &Path, uid: u32, filter: &str, network: &[String]) -> (Child, Events) {
+fn start(state: &Path, uid: u32, filter: &str, network: &[String], space: Option<&str>) -> (Child, Events) {
     let home = state.with_extension("home");
     std::fs::create_dir_all(&home).unwrap();
-    let mut command = Command::new(BINARY);
+    let mut command = program(BINARY, space);
     command
         .args(["up", "--json", "--first-uid", &uid.to_string(), "--state"])
         .arg(state)

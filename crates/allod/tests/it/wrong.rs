@@ -36,7 +36,7 @@ const WRONG: [(&str, &[&str]); 12] = [
 #[tokio::test]
 async fn every_complaint_about_an_allod_toml_has_its_line() {
     let folder = fresh_folder();
-    let cli = Cli { home: folder.path().to_owned() };
+    let cli = Cli::at(folder.path().to_owned());
     for (text, expected) in WRONG {
         std::fs::write(folder.path().join("allod.toml"), text).unwrap();
         let told = cli.plain_in(folder.path(), &["deploy", "--yes"]).await;
@@ -59,7 +59,7 @@ async fn every_complaint_about_an_allod_toml_has_its_line() {
 #[tokio::test]
 async fn a_folder_without_an_allod_toml_and_files_that_are_none_are_told_apart() {
     let folder = fresh_folder();
-    let cli = Cli { home: folder.path().to_owned() };
+    let cli = Cli::at(folder.path().to_owned());
     let absent = cli.run(&["deploy"]).await;
     assert!(matches!(absent.code, 2 | 5), "{absent:?}");
     assert!(absent.stdout.contains("allod init"), "{absent:?}");
@@ -72,7 +72,7 @@ async fn servers_that_are_unknown_gone_or_others_are_told_apart() {
     let (world, other) = tokio::join!(World::up(), World::up());
     assert_eq!(world.allod(&["--server", "nope", "keys", "list"]).await.refused(5).0, "not_found");
     let folder = fresh_folder();
-    let fresh = Cli { home: folder.path().to_owned() };
+    let fresh = Cli::at(folder.path().to_owned());
     assert_eq!(fresh.run(&["keys", "list"]).await.refused(5).0, "not_found");
 
     // Another server at the pinned address.
@@ -100,7 +100,7 @@ async fn servers_that_are_unknown_gone_or_others_are_told_apart() {
 #[tokio::test]
 async fn a_command_line_that_makes_no_sense_is_one_document_too() {
     let folder = fresh_folder();
-    let cli = Cli { home: folder.path().to_owned() };
+    let cli = Cli::at(folder.path().to_owned());
     for words in [
         &["deplooy"][..],
         &["keys", "add"],
@@ -134,7 +134,7 @@ async fn a_port_in_use_is_named_before_anything_starts() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port();
     let folder = fresh_folder();
-    let cli = Cli { home: folder.path().to_owned() };
+    let cli = Cli::at(folder.path().to_owned());
     let state = folder.path().join("s").to_string_lossy().into_owned();
     for flag in ["--http-port", "--management-port", "--hub-port"] {
         let mut up =

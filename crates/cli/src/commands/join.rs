@@ -22,17 +22,21 @@ const LONGEST_RUN: usize = 80;
 /// `allod join`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  allod hub keys create | ssh laptop allod join -\n  \
-    allod join --coordinator https://headscale.example --auth-key-file key\n  allod join --coordinator http://203.0.113.5:8080")]
+    allod join --headscale https://headscale.example --auth-key-file key\n  \
+    allod join --headscale https://headscale.lan --authorities ca.pem")]
 pub struct Join {
     /// The token that `allod hub keys create` printed, or - to read it from standard input
     #[arg(value_name = "TOKEN|-", required_unless_present = "coordinator", conflicts_with = "coordinator")]
     token: Option<String>,
-    /// A coordinator without a token: a Headscale's, or one where somebody approves this machine
-    #[arg(long, value_name = "URL")]
+    /// A coordinator without a token, by https: a Headscale, or one where somebody approves this machine
+    #[arg(long, visible_alias = "headscale", value_name = "URL")]
     coordinator: Option<String>,
     /// The file with the key that lets it in there
     #[arg(long, value_name = "FILE", requires = "coordinator")]
     auth_key_file: Option<PathBuf>,
+    /// The certificate authorities (PEM) that are believed there, instead of the system's
+    #[arg(long, value_name = "FILE", requires = "coordinator")]
+    authorities: Option<PathBuf>,
     /// What this machine is called on the mesh; otherwise its host name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -66,7 +70,9 @@ pub async fn run(session: &Session, join: Join) -> Result<(), Failure> {
         saved.map_err(|error| Failure::new(FaultCode::Internal, error.to_string()))?;
         return tell(session, &status);
     }
-    // The node ends by itself when nobody uses it; its folder goes, so that the next try begins anew.
+    // The next try begins anew, and must not find this one's node.
+    drop(node);
+    super::leave::end(&place.socket).await?;
     let _ = std::fs::remove_dir_all(folders.state.join("node"));
     Err(in_vain(&status))
 }
@@ -104,6 +110,12 @@ fn words(join: &Join) -> Result<(Vec<String>, Option<Zeroizing<String>>), Failur
         }
         (None, Some(url)) => {
             words.extend(["--coordinator".to_owned(), url.clone()]);
+            if let Some(file) = &join.authorities {
+                // A mistake is said here rather than in the node's log.
+                mesh::read_authorities(file)?;
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+                words.extend(["--authorities".to_owned(), file.to_string_lossy().into_owned()]);
+            }
             if let Some(file) = &join.auth_key_file {
                 let named = |error: std::io::Error| Failure::usage(format!("{}: {error}", file.display()));
                 words.extend(["--auth-key".to_owned(), "-".to_owned()]);

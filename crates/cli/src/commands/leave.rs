@@ -49,7 +49,10 @@ pub async fn run(session: &Session, _: Leave) -> Result<(), Failure> {
 }
 
 /// Ends the node behind this socket.
-async fn end(socket: &Path) -> Result<(), Failure> {
+///
+/// # Errors
+/// [`Failure`] when it doesn't end.
+pub(super) async fn end(socket: &Path) -> Result<(), Failure> {
     let deadline = Instant::now() + PATIENCE;
     let mut asked = false;
     while let Ok(stream) = UnixStream::connect(socket).await {

@@ -56,8 +56,15 @@ impl MeshPlace {
     /// # Errors
     /// [`Failure`] when the file can't be removed.
     pub fn remove(settings: &Settings) -> Result<(), Failure> {
-        let removed = allod_store::remove_file(&settings.state.join(FILE));
-        removed.map(drop).map_err(|error| damaged(&error))
+        Self::forget(&settings.state).map_err(|error| damaged(&error))
+    }
+
+    /// There is none in the state folder of a person from now on.
+    ///
+    /// # Errors
+    /// When the file can't be removed.
+    pub fn forget(state: &Path) -> Result<(), StoreError> {
+        allod_store::remove_file(&state.join(FILE)).map(drop)
     }
 }
 

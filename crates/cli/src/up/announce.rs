@@ -2,7 +2,7 @@
 
 use super::{
     launcher::Launcher,
-    network::{Network, OwnNetwork, Reach},
+    network::{Entry, Network, OwnNetwork, Reach},
     owner::Owner,
     places::Places,
     program::Program,
@@ -81,14 +81,18 @@ impl Announcement {
             hub: reach.hub.map(|hub| format!("http://{hub}/")),
             mesh: match &launcher.network {
                 Network::Loopback => "this machine's loopback interface".to_owned(),
+                Network::Tailscaled(_) => "that of this machine's tailscaled".to_owned(),
                 Network::Own(own) => match own.coordinator {
                     Some(_) => "one of its own".to_owned(),
-                    None => "that of a hub elsewhere".to_owned(),
+                    None => match &own.entry {
+                        Entry::Server(server) => format!("that of {}", server.url),
+                        Entry::Own | Entry::Token(_) => "that of a hub elsewhere".to_owned(),
+                    },
                 },
             },
             coordinator: match &launcher.network {
                 Network::Own(OwnNetwork { coordinator: Some(at), .. }) => Some(format!("http://{at}")),
-                Network::Loopback | Network::Own(_) => None,
+                Network::Loopback | Network::Own(_) | Network::Tailscaled(_) => None,
             },
             state: places.state().to_owned(),
             run: places.run().to_owned(),

@@ -3,7 +3,7 @@
 use super::{
     executor_link::ExecutorLink,
     logs::ProgramLog,
-    network::{Network, OwnNetwork},
+    network::{Entry, Network, OwnNetwork, TailscaledNetwork},
     places::{NodePlace, Places},
     ports::Ports,
     program::Program,
@@ -15,7 +15,7 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     io,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::{fd::OwnedFd, unix::process::CommandExt as _},
     path::PathBuf,
     process::{Command, Stdio},
@@ -134,9 +134,11 @@ impl Launcher {
                     }
                     Network::Own(own) => {
                         words.on_mesh(own, own.management);
-                        if let Some(hub) = own.standing.get().hub {
-                            words.pair("--hub", hub.to_string());
-                        }
+                        words.hub(own.standing.get().hub);
+                    }
+                    Network::Tailscaled(network) => {
+                        words.on_tailscaled(network, network.management);
+                        words.hub(network.standing.get().hub);
                     }
                 }
                 words.word("--executor-stdin");
@@ -159,6 +161,7 @@ impl Launcher {
             }
             Program::Hub => match &self.network {
                 Network::Loopback => words.on_loopback(self.ports.hub),
+                Network::Tailscaled(network) => words.on_tailscaled(network, network.hub),
                 Network::Own(own) => {
                     words.on_mesh(own, own.hub);
                     if let Some(coordinator) = own.coordinator {
@@ -197,8 +200,16 @@ impl Launcher {
         if let Some(only) = own.only {
             words.pair("--only", only.to_string());
         }
-        if place.token().exists() {
-            words.pair("--join", place.token());
+        let has_token = place.token().exists();
+        match &own.entry {
+            Entry::Server(server) => {
+                words.pair("--coordinator", &server.url);
+                if has_token {
+                    words.pair("--auth-key", place.token());
+                }
+            }
+            Entry::Own | Entry::Token(_) if has_token => words.pair("--join", place.token()),
+            Entry::Own | Entry::Token(_) => {}
         }
     }
 
@@ -241,6 +252,20 @@ impl Words {
         self.pair("--listen", port.to_string());
         self.pair("--mesh", "embedded");
         self.pair("--mesh-socket", own.server.socket());
+    }
+
+    fn on_tailscaled(&mut self, network: &TailscaledNetwork, port: u16) {
+        self.pair("--listen", port.to_string());
+        self.pair("--mesh", "tailscaled");
+        if let Some(socket) = &network.socket {
+            self.pair("--mesh-socket", socket);
+        }
+    }
+
+    fn hub(&mut self, hub: Option<SocketAddr>) {
+        if let Some(hub) = hub {
+            self.pair("--hub", hub.to_string());
+        }
     }
 
     fn pair(&mut self, flag: &str, value: impl AsRef<OsStr>) {

@@ -1,11 +1,17 @@
 //! The mesh that `allod up` is on: loopback; or one of its own, with the coordinator in the hub and two nodes, the server's and that
-//! of the person who types here; or that of a hub elsewhere. Each node is let in once, by a key that the hub makes; from then on its
-//! folder brings it back.
+//! of the person who types here; or that of a hub or a Headscale elsewhere; or the one that the machine's tailscaled is on. Each node
+//! is let in once, by a key that the coordinator made; from then on its folder brings it back.
+
+mod flags;
+mod tailscaled;
+
+pub(super) use flags::{Entry, NetworkFlags};
+pub(super) use tailscaled::TailscaledNetwork;
 
 use super::{
     launcher::Paths,
     local_server::{Client, Ran, expect_success},
-    places::{NodePlace, Places},
+    places::NodePlace,
     ports::{self, Ports},
     program::Program,
     users::Users,
@@ -17,12 +23,11 @@ use crate::{
 use allod_mesh::{EmbeddedMesh, Mesh as _};
 use allod_proto::{FaultCode, headers::MANAGEMENT_PORT};
 use allod_rpc::client::{Dialer, Tcp};
-use clap::{Args, ValueEnum};
 use std::{
     cell::Cell,
     fs::File,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::fs::chown,
+    os::unix::fs::lchown,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -41,37 +46,15 @@ const HUB: &str = "tag:hub";
 /// For how long the keys that let the two nodes in are good.
 const KEY: &str = "10m";
 
-/// What is said of the mesh on the command line.
-#[derive(Debug, Clone, Args)]
-pub(super) struct NetworkFlags {
-    /// The mesh: `embedded` is one of its own, with the coordinator in the hub; `loopback` is this machine alone
-    #[arg(long, value_name = "DRIVER", value_enum, default_value_t = Kind::Embedded)]
-    mesh: Kind,
-    /// Where the coordinator is for the nodes of other machines, TCP and UDP; otherwise only this machine's find it
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "join")]
-    coordinator: Option<SocketAddr>,
-    /// Join the mesh of a hub elsewhere, by the token that `allod hub keys create --tag tag:server` printed there into this file;
-    /// it is read the first time, and there is no hub here
-    #[arg(long, value_name = "FILE")]
-    join: Option<PathBuf>,
-    /// Which of this machine's addresses the mesh's datagrams come from; otherwise all of them
-    #[arg(long, value_name = "ADDRESS")]
-    only: Option<IpAddr>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    Embedded,
-    Loopback,
-}
-
 /// The mesh before anything runs.
 #[derive(Debug, Clone)]
 pub(super) enum Network {
     /// This machine's loopback interface.
     Loopback,
-    /// One of its own.
+    /// One of its own, or one elsewhere that a node of ours is on.
     Own(OwnNetwork),
+    /// The one that the machine's tailscaled is on.
+    Tailscaled(TailscaledNetwork),
 }
 
 /// A mesh of its own.
@@ -79,8 +62,10 @@ pub(super) enum Network {
 pub(super) struct OwnNetwork {
     /// Where the coordinator listens; `None` where the hub is elsewhere.
     pub(super) coordinator: Option<SocketAddr>,
-    /// What lets the server in, where the hub is elsewhere.
-    token: Option<PathBuf>,
+    /// What lets the server in.
+    pub(super) entry: Entry,
+    /// Whether the coordinator was elsewhere the last time, so that its nodes must be told.
+    has_moved: bool,
     /// Where datagrams come from; all addresses otherwise.
     pub(super) only: Option<IpAddr>,
     /// The ports of agent and hub on the mesh.
@@ -115,57 +100,11 @@ pub(super) struct Reach {
     pub(super) dialer: Arc<dyn Dialer>,
 }
 
-impl NetworkFlags {
-    /// The address of the coordinator, where there is one.
-    pub(super) fn coordinator(&self) -> Option<IpAddr> {
-        let address = self.coordinator.map_or(Ipv4Addr::LOCALHOST.into(), |given| given.ip());
-        (self.mesh == Kind::Embedded && self.join.is_none()).then_some(address)
-    }
-
-    /// Whether loopback is all the mesh there is.
-    pub(super) fn is_loopback(&self) -> bool {
-        self.mesh == Kind::Loopback
-    }
-
-    /// Its port; 0 leaves the choice.
-    pub(super) fn coordinator_port(&self) -> u16 {
-        self.coordinator.map_or(0, |given| given.port())
-    }
-
-    /// The mesh of these ports; `asked` are those that were asked for.
-    pub(super) fn network(&self, places: &Places, asked: Ports, ports: Ports) -> Network {
-        if self.is_loopback() {
-            return Network::Loopback;
-        }
-        let or = |asked: u16, usual: u16| if asked == 0 { usual } else { asked };
-        let coordinator = self.coordinator();
-        let server = places.node(Program::Node);
-        let person = coordinator.map(|_| places.node(Program::ClientNode));
-        let hub = or(asked.hub, PORTS.1);
-        let hub_address = if coordinator.is_some() { ports.mesh_address } else { ports.mesh_hub };
-        let standing = Standing {
-            may_join: [Some(&server), person.as_ref()].into_iter().flatten().all(NodePlace::has_joined),
-            address: ports.mesh_address,
-            hub: hub_address.map(|address| SocketAddr::new(address, hub)),
-        };
-        Network::Own(OwnNetwork {
-            coordinator: coordinator.map(|address| SocketAddr::new(address, ports.coordinator)),
-            token: self.join.clone(),
-            only: self.only.or(coordinator.filter(IpAddr::is_loopback)),
-            management: or(asked.management, PORTS.0),
-            hub,
-            server,
-            person,
-            standing: Rc::new(Cell::new(standing)),
-        })
-    }
-}
-
 impl Network {
     /// The programs that it takes.
     pub(super) fn programs(&self) -> &'static [Program] {
         match self {
-            Self::Loopback => &Program::ON_LOOPBACK,
+            Self::Loopback | Self::Tailscaled(_) => &Program::WITHOUT_NODES,
             Self::Own(own) if own.person.is_some() => &Program::ALL,
             Self::Own(_) => &Program::WITHOUT_HUB,
         }
@@ -173,8 +112,11 @@ impl Network {
 
     /// Whether what a program needs of the mesh is there.
     pub(super) fn may_start(&self, program: Program) -> bool {
-        let Self::Own(own) = self else { return true };
-        let standing = own.standing.get();
+        let standing = match self {
+            Self::Loopback => return true,
+            Self::Own(own) => own.standing.get(),
+            Self::Tailscaled(network) => network.standing.get(),
+        };
         match program {
             Program::Executor | Program::Hub | Program::Proxy => true,
             Program::Node => standing.may_join,
@@ -187,7 +129,11 @@ impl Network {
 
     /// Whether the server was on the mesh before: then apps don't wait until it is again.
     pub(super) fn was_there(&self) -> bool {
-        matches!(self, Self::Own(own) if own.standing.get().address.is_some())
+        match self {
+            Self::Loopback => false,
+            Self::Own(own) => own.standing.get().address.is_some(),
+            Self::Tailscaled(network) => network.standing.get().address.is_some(),
+        }
     }
 
     /// Brings the nodes onto the mesh, where they aren't yet; says where everything is. `client` is who asks the hub.
@@ -212,6 +158,7 @@ impl Network {
                 })
             }
             Self::Own(own) => own.join(paths, users, ports, client).await,
+            Self::Tailscaled(network) => network.look(paths, ports, client).await,
         }
     }
 }
@@ -230,10 +177,18 @@ impl OwnNetwork {
         ports: Ports,
         client: &Client,
     ) -> Result<Reach, Failure> {
-        for (program, place) in self.nodes().filter(|(_, place)| !place.has_joined()) {
-            let token = match &self.token {
-                Some(file) => token_in(file),
-                None => make_token(client, paths, program).await,
+        for (program, place) in self.nodes().filter(|(_, place)| self.has_moved || !place.has_joined()) {
+            let token = match &self.entry {
+                Entry::Own => make_token(client, paths, program).await,
+                Entry::Token(file) => token_in(file),
+                Entry::Server(server) => {
+                    server.put_authorities(place, users.of(program))?;
+                    match server.key().transpose() {
+                        Some(key) => key,
+                        // A person lets it in there.
+                        None => continue,
+                    }
+                }
             };
             match token {
                 Ok(token) => put(place, &token, users.of(program))?,
@@ -264,7 +219,7 @@ impl OwnNetwork {
             take_root_key(client, paths).await?;
         }
         let remembered = Ports { mesh_address: Some(address), mesh_hub: hub, ..ports };
-        if remembered != ports {
+        if remembered != ports || self.has_moved {
             ports::remember(&paths.state.join("up.json"), remembered).map_err(|error| cannot(&error))?;
         }
         let place = MeshPlace { socket, start: None };
@@ -316,11 +271,15 @@ async fn make_token(client: &Client, paths: &Paths, program: Program) -> Result<
 }
 
 fn put(place: &NodePlace, token: &str, uid: Option<u32>) -> Result<(), Failure> {
-    let path = place.token();
-    allod_store::write_atomic(&path, format!("{token}\n").as_bytes(), 0o600)
-        .map_err(|error| cannot(&error))?;
+    put_file(&place.token(), format!("{token}\n").as_bytes(), uid)
+}
+
+/// A file in a node's folder that is the node's.
+fn put_file(path: &Path, bytes: &[u8], uid: Option<u32>) -> Result<(), Failure> {
+    allod_store::write_atomic(path, bytes, 0o600).map_err(|error| cannot(&error))?;
     match uid {
-        Some(uid) => chown(&path, Some(uid), Some(uid)).map_err(|error| cannot(&error)),
+        // The folder is the node's: a link in the file's place is not followed.
+        Some(uid) => lchown(path, Some(uid), Some(uid)).map_err(|error| cannot(&error)),
         None => Ok(()),
     }
 }

@@ -41,6 +41,11 @@ impl NodePlace {
         self.folder().join("token")
     }
 
+    /// Whom it is to believe when a coordinator is asked by https, where that isn't left to the system.
+    pub(super) fn authorities(&self) -> PathBuf {
+        self.folder().join(allod_proto::node::AUTHORITIES)
+    }
+
     /// Its socket.
     pub(super) fn socket(&self) -> PathBuf {
         self.run.join(allod_proto::node::SOCKET)

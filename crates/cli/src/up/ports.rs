@@ -58,6 +58,18 @@ pub(super) enum PortsError {
     /// What was remembered can't be read, or not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The port that the nodes know.
+    #[error(
+        "port {port}, where the nodes of this mesh find their coordinator, can't be had: {source}; end what has it (`ss -tulpn` as root \
+         shows it, another `allod up` perhaps), or name another with --coordinator ADDRESS:PORT: then the nodes of other machines need a \
+         new token each"
+    )]
+    Coordinator {
+        /// Which.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
     /// A port that was asked for can't be had.
     #[error("port {port} can't be had: {source}")]
     Taken {
@@ -69,12 +81,14 @@ pub(super) enum PortsError {
 }
 
 /// Decides on the ports; 0 leaves the choice. The proxy's listener is bound at once and outlives every proxy; the others
-/// are bound by their programs. `coordinator` is the address of that, where there is one.
+/// are bound by their programs. `coordinator` is the address of that, where there is one. Its nodes know its port: that one or the one
+/// that a person gives, and no other; the last of what is returned is whether they have to be told of another, which is remembered only
+/// when they were.
 pub(super) async fn settle(
     file: &Path,
     asked: Ports,
     coordinator: Option<IpAddr>,
-) -> Result<(Ports, TcpListener), PortsError> {
+) -> Result<(Ports, TcpListener, bool), PortsError> {
     let before = load::<Ports>(file)?.unwrap_or_default();
     let listener = choose(asked.http, before.http).await?;
     let management = choose(asked.management, before.management).await?;
@@ -92,8 +106,10 @@ pub(super) async fn settle(
         mesh_address: before.mesh_address,
         mesh_hub: before.mesh_hub,
     };
-    save(file, &ports, 0o600)?;
-    Ok((ports, listener.into_std().map_err(failed)?))
+    let has_moved = before.coordinator != 0 && before.coordinator != ports.coordinator;
+    let kept = if has_moved { Ports { coordinator: before.coordinator, ..ports } } else { ports };
+    save(file, &kept, 0o600)?;
+    Ok((ports, listener.into_std().map_err(failed)?, has_moved))
 }
 
 /// Remembers the server's address on the mesh.
@@ -110,7 +126,10 @@ async fn choose_both(address: IpAddr, asked: u16, before: u16) -> Result<u16, Po
     if asked != 0 {
         return free(asked).await.map_err(|source| PortsError::Taken { port: asked, source });
     }
-    let mut last = free(before).await;
+    if before != 0 {
+        return free(before).await.map_err(|source| PortsError::Coordinator { port: before, source });
+    }
+    let mut last = free(0).await;
     for _ in 0..FREE_FOR_BOTH {
         if last.is_err() {
             last = free(0).await;
@@ -178,16 +197,16 @@ mod tests {
     async fn ports_are_those_of_the_last_time_where_they_are_still_free() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("up.json");
-        let (first, listener) = settle(&file, Ports::default(), None).await.unwrap();
+        let (first, listener, _) = settle(&file, Ports::default(), None).await.unwrap();
         let all = [first.http, first.management, first.hub];
         assert!(
             all.iter().all(|port| *port != 0) && all[0] != all[1] && all[1] != all[2] && all[0] != all[2]
         );
-        let (crowded, _) = settle(&file, Ports::default(), None).await.unwrap();
+        let (crowded, ..) = settle(&file, Ports::default(), None).await.unwrap();
         assert_ne!(crowded.http, first.http, "the first listener is still there");
         assert_eq!((crowded.management, crowded.hub), (first.management, first.hub));
         drop(listener);
-        let (again, _) = settle(&file, Ports::default(), None).await.unwrap();
+        let (again, ..) = settle(&file, Ports::default(), None).await.unwrap();
         assert_eq!(again, crowded);
     }
 
@@ -198,11 +217,11 @@ mod tests {
         let held = UdpSocket::bind((LOCALHOST, 0)).unwrap();
         let asked = Ports { coordinator: held.local_addr().unwrap().port(), ..Ports::default() };
         assert!(settle(&file, asked, Some(LOCALHOST)).await.is_err(), "UDP is taken");
-        let (first, _) = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap();
+        let (first, ..) = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap();
         assert_ne!(first.coordinator, 0);
         let known = Ports { mesh_address: Some("100.64.0.1".parse().unwrap()), ..first };
         remember(&file, known).unwrap();
-        let (again, _) = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap();
+        let (again, ..) = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap();
         assert_eq!(again, known);
     }
 
@@ -210,12 +229,44 @@ mod tests {
     async fn a_port_that_an_earlier_life_is_about_to_give_back_is_waited_for() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("up.json");
-        let (first, listener) = settle(&file, Ports::default(), None).await.unwrap();
+        let (first, listener, _) = settle(&file, Ports::default(), None).await.unwrap();
         let ending = async {
             tokio::time::sleep(ENDING / 2).await;
             drop(listener);
         };
         let (again, ()) = tokio::join!(settle(&file, Ports::default(), None), ending);
         assert_eq!(again.unwrap().0, first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_nodes_find_their_coordinator_is_not_changed_behind_their_backs() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("up.json");
+        let (first, ..) = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap();
+        let held = UdpSocket::bind((LOCALHOST, first.coordinator)).unwrap();
+        let refused = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap_err();
+        let said = refused.to_string();
+        assert!(matches!(refused, PortsError::Coordinator { .. }), "{said}");
+        assert!(said.contains(&first.coordinator.to_string()) && said.contains("--coordinator"), "{said}");
+        drop(held);
+        let (again, _, has_moved) = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap();
+        assert!(again.coordinator == first.coordinator && !has_moved);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_it_moved_is_said_until_the_nodes_were_told() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("up.json");
+        let (_, _, has_moved) = settle(&file, Ports::default(), Some(LOCALHOST)).await.unwrap();
+        assert!(!has_moved, "there was none before");
+        let free = TcpListener::bind((LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let asked = Ports { coordinator: free, ..Ports::default() };
+        for _ in 0..2 {
+            let (moved, _, has_moved) = settle(&file, asked, Some(LOCALHOST)).await.unwrap();
+            assert!(moved.coordinator == free && has_moved);
+        }
+        let (moved, ..) = settle(&file, asked, Some(LOCALHOST)).await.unwrap();
+        remember(&file, moved).unwrap();
+        assert!(!settle(&file, asked, Some(LOCALHOST)).await.unwrap().2);
     }
 }

@@ -24,8 +24,8 @@ impl Program {
     pub(super) const ALL: [Self; 6] =
         [Self::Executor, Self::Hub, Self::Node, Self::ClientNode, Self::Proxy, Self::Agent];
 
-    /// The same where loopback is all the mesh there is.
-    pub(super) const ON_LOOPBACK: [Self; 4] = [Self::Executor, Self::Hub, Self::Proxy, Self::Agent];
+    /// The same where no node of ours is needed: on loopback, and on the machine's tailscaled.
+    pub(super) const WITHOUT_NODES: [Self; 4] = [Self::Executor, Self::Hub, Self::Proxy, Self::Agent];
 
     /// The same where the hub is elsewhere.
     pub(super) const WITHOUT_HUB: [Self; 4] = [Self::Executor, Self::Node, Self::Proxy, Self::Agent];

@@ -77,9 +77,30 @@ fn a_url_that_is_more_or_less_than_a_place_is_refused_at_the_start() {
     ] {
         assert!(matches!(decided(None, by(bad, None)), Err(NetworkError::Url(_))), "{bad:?}");
     }
-    for good in ["https://hs.example.org", "https://hs.example.org/", "http://[2001:db8::1]:8080"] {
+    for good in ["https://hs.example.org", "https://hs.example.org/", "https://[2001:db8::1]:8080"] {
         assert_eq!(decided(None, by(good, None)).unwrap().urls, [good.trim_end_matches('/')]);
     }
+}
+
+#[test]
+fn plain_http_without_a_root_key_is_refused_but_within_the_machine_and_where_the_key_was_met_before() {
+    for bad in [
+        "http://hs.example.org",
+        "http://[2001:db8::1]:8080",
+        "http://192.0.2.1",
+        "http://127.0.0.1.nip.io",
+        "http://localhost",
+    ] {
+        let refused = decided(None, by(bad, Some("k"))).unwrap_err();
+        assert!(matches!(&refused, NetworkError::Plain(url) if url == bad), "{refused}");
+        assert!(refused.to_string().contains("https") && refused.to_string().contains("keys create"));
+    }
+    for good in ["http://127.0.0.1:8080", "http://127.0.0.1", "http://[::1]", "http://[::1]:1/"] {
+        decided(None, by(good, None)).unwrap();
+    }
+    let before = NetworkRecord { urls: vec!["http://192.0.2.1".to_owned()], root: None, ..in_by_token() };
+    decided(Some(before.clone()), by("http://192.0.2.1/", None)).unwrap();
+    assert!(decided(Some(before), by("http://192.0.2.2", None)).is_err());
 }
 
 #[test]

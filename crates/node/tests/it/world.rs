@@ -1,12 +1,13 @@
 //! A coordinator and nodes, each as its library runs it, in a folder of the test's own.
 
-use allod_coordinator::{Coordinator, RelaySettings, Settings as Told, policy::Policy, state::JoinKeySpec};
+use allod_coordinator::Coordinator;
 use allod_daemon::shutdown::{Shutdown, ShutdownTrigger};
 use allod_mesh::{EmbeddedMesh, EmbeddedSettings, Mesh, MeshStatus};
 use allod_meshnode::{Clock, Interfaces};
 use allod_meshproto::token::JoinToken;
 use allod_node::{NodeError, Settings, Way};
 use allod_proto::{Timestamp, node::SOCKET};
+use allod_testkit::coordinator::{self, Serving};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -21,7 +22,6 @@ use tokio::{
 
 /// For a loaded machine; nothing here is measured by it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
-const ALL: &str = r#"{"allow":[{"from":["*"],"to":["*"],"ports":["*"]}]}"#;
 
 /// A network: its coordinator, which may be away.
 pub(crate) struct World {
@@ -32,13 +32,7 @@ pub(crate) struct World {
     _held: TcpSocket,
     /// STUN's socket, for the coordinators that come.
     stun: std::net::UdpSocket,
-    running: Option<Running>,
-}
-
-struct Running {
-    coordinator: Arc<Coordinator>,
-    trigger: ShutdownTrigger,
-    serving: JoinHandle<()>,
+    running: Option<Serving>,
 }
 
 /// A node that runs.
@@ -80,36 +74,18 @@ impl World {
     /// The coordinator is there from now on.
     pub(crate) async fn serve(&mut self) {
         let folder = self.folder.path().join("coordinator");
-        let is_free = async {
-            while folder.exists() && allod_store::Lock::take(&folder).is_err() {
-                sleep(Duration::from_millis(5)).await;
-            }
-        };
-        timeout(PATIENCE, is_free).await.expect("the coordinator before never left its folder");
+        timeout(PATIENCE, coordinator::is_free(&folder))
+            .await
+            .expect("the coordinator before never left its folder");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).await.unwrap();
         let stun = UdpSocket::from_std(self.stun.try_clone().unwrap()).unwrap();
-        let relay = RelaySettings {
-            region: 900,
-            name: "own".to_owned(),
-            host: "127.0.0.1".to_owned(),
-            port: self.port,
-            stun_port: Some(self.port),
-        };
-        let (url, domain) = (self.url(), "mesh.internal".to_owned());
-        let first_policy = Policy::parse(ALL).unwrap();
-        let told = Told { folder, url, domain, relay, tls: None, first_policy };
-        let coordinator = Arc::new(Coordinator::open(told, Arc::clone(&self.clock)).unwrap());
-        let (trigger, shutdown) = Shutdown::by_hand();
-        let served = Arc::clone(&coordinator);
-        let serving = tokio::spawn(async move { served.serve(listener, Some(stun), shutdown).await });
-        self.running = Some(Running { coordinator, trigger, serving });
+        let told = coordinator::settings(folder, Ipv4Addr::LOCALHOST.into(), self.port, self.port);
+        self.running = Some(Serving::start(told, Arc::clone(&self.clock), listener, stun));
     }
 
     /// Coordinator, relay and STUN are away from now on.
     pub(crate) async fn leave(&mut self) {
-        let Running { trigger, serving, .. } = self.running.take().unwrap();
-        trigger.shut_down();
-        serving.await.unwrap();
+        self.running.take().unwrap().end().await;
     }
 
     pub(crate) fn coordinator(&self) -> &Coordinator {
@@ -121,9 +97,7 @@ impl World {
     }
 
     pub(crate) async fn token(&self) -> JoinToken {
-        let spec = JoinKeySpec { uses: Some(1), ..JoinKeySpec::default() };
-        let (_, key) = self.coordinator().create_join_key(spec).await.unwrap();
-        let line = self.coordinator().join_token(vec![self.url()], key).unwrap().to_text();
+        let line = self.running.as_ref().unwrap().token(self.url()).await;
         JoinToken::parse(&line).unwrap()
     }
 
@@ -134,6 +108,7 @@ impl World {
             folder: folder.join("node"),
             run: folder.join("run"),
             way,
+            authorities: None,
             hostname: Some(name.to_owned()),
             ephemeral: false,
             interfaces: Interfaces::Only(Ipv4Addr::LOCALHOST.into()),

@@ -40,7 +40,7 @@ fn supervise(of: fn(Program) -> &'static str) -> (Supervisor<Scripts>, Seen<Prog
     let launch = Scripts { of, starts: Rc::clone(&starts), without: Rc::default() };
     let seen = Rc::clone(&events);
     let tell = move |event| seen.borrow_mut().push(event);
-    (Supervisor::new(launch, &Program::ON_LOOPBACK, tell), starts, events)
+    (Supervisor::new(launch, &Program::WITHOUT_NODES, tell), starts, events)
 }
 
 async fn until(done: impl Fn() -> bool) {
@@ -91,7 +91,7 @@ async fn a_program_that_cannot_be_started_does_not_keep_the_others_from_running(
 async fn a_crashed_program_is_started_again_and_the_others_are_left_alone() {
     let (mut supervisor, starts, events) = supervise(|_| SLEEP);
     supervisor.run_until(until(|| starts.borrow().len() == 4)).await;
-    assert_eq!(*starts.borrow(), Program::ON_LOOPBACK);
+    assert_eq!(*starts.borrow(), Program::WITHOUT_NODES);
     kill(&supervisor, Program::Proxy);
     supervisor.run_until(until(|| starts.borrow().len() == 5)).await;
     assert_eq!(count(&starts, Program::Proxy), 2);
@@ -144,7 +144,7 @@ async fn everything_is_stopped_in_order() {
     let (_raise, interrupts) = Interrupts::by_hand();
     events.borrow_mut().clear();
     supervisor.stop(&interrupts).await;
-    let order = Program::LAST_TO_FIRST.into_iter().filter(|program| Program::ON_LOOPBACK.contains(program));
+    let order = Program::LAST_TO_FIRST.into_iter().filter(|program| Program::WITHOUT_NODES.contains(program));
     let order: Vec<_> = order.map(|program| Event::Stopping { program }).collect();
     assert_eq!(*events.borrow(), order);
     assert!(supervisor.running().is_empty());
