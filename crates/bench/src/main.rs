@@ -17,6 +17,7 @@ mod rows;
 mod server;
 mod sshd;
 mod stop;
+mod tunnel;
 mod upstream;
 
 use anyhow::{Context as _, Result, bail};

@@ -2,6 +2,7 @@
 
 mod f1;
 mod f10;
+mod f11;
 mod f16;
 mod f17;
 mod f2;
@@ -25,4 +26,4 @@ pub(crate) struct Row {
 
 /// All of them.
 pub(crate) static ROWS: &[Row] =
-    &[f1::ROW, f2::ROW, f3::ROW, f5::ROW, f6::ROW, f7::ROW, f8::ROW, f10::ROW, f16::ROW, f17::ROW];
+    &[f1::ROW, f2::ROW, f3::ROW, f5::ROW, f6::ROW, f7::ROW, f8::ROW, f10::ROW, f11::ROW, f16::ROW, f17::ROW];
