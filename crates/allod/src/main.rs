@@ -11,6 +11,8 @@ fn main() -> ExitCode {
         return allod_cli::gate::shell(arguments);
     }
     let first = arguments.next();
+    // Callers are stopped and let in again from wherever a person is; the rest of the gate is the server's.
+    let is_typed = std::env::args_os().nth(2).is_some_and(|word| word == "panic" || word == "resume");
     let named = |program: &str| std::iter::once(OsString::from(format!("allod {program}"))).chain(arguments);
     match first.as_ref().and_then(|word| word.to_str()) {
         Some("agent") => allod_agent::main(named("agent")),
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
         Some("node") => allod_node::main(named("node")),
         Some("hub") => allod_hub::program::main(named("hub")),
         #[cfg(target_os = "linux")]
-        Some("gate") => allod_cli::gate::main(named("gate")),
+        Some("gate") if !is_typed => allod_cli::gate::main(named("gate")),
         #[cfg(target_os = "linux")]
         Some("recover") => allod_cli::recover::main(named("recover")),
         Some("shim") => allod_executor::shim::main(),

@@ -1,9 +1,9 @@
 //! The command line: global flags, and one variant a command. Each command's own flags stand in its file.
 
 use crate::commands::{
-    app, audit, can, commands, completions, connect, deploy, doctor, forward, init, join, keys, leave, login,
-    logout, logs, mesh, ops, releases, restart, rollback, run, runs, scale, secrets, serve, servers, socks,
-    start, status, stop,
+    app, audit, can, commands, completions, connect, deploy, doctor, forward, gate, init, join, keys, leave,
+    login, logout, logs, mesh, ops, releases, restart, rollback, run, runs, scale, secrets, serve, servers,
+    socks, start, status, stop,
 };
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
@@ -125,6 +125,8 @@ pub enum NamedVerb {
     Runs(runs::Runs),
     /// Named commands: list, add, rm, lint, diff, history, approve, examples
     Commands(commands::Commands),
+    /// All callers at once: panic, resume; on a server, the ssh door: install, remove, doctor, run
+    Gate(gate::Gate),
 }
 
 /// The commands about the mesh.

@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod each;
 pub mod fleet;
 pub mod forward;
+pub mod gate;
 pub mod init;
 pub mod join;
 pub mod keys;

@@ -3,8 +3,8 @@
 use crate::{
     arguments::{Arguments, MeshVerb, NamedVerb, Verb},
     commands::{
-        app, audit, can, commands, completions, connect, deploy, doctor, forward, init, join, keys, leave,
-        login, logout, logs, mesh, ops, releases, restart, rollback, run, runs, scale, secrets, serve,
+        app, audit, can, commands, completions, connect, deploy, doctor, forward, gate, init, join, keys,
+        leave, login, logout, logs, mesh, ops, releases, restart, rollback, run, runs, scale, secrets, serve,
         servers, socks, start, status, stop,
     },
     failure::Failure,
@@ -108,6 +108,7 @@ async fn dispatch_named(session: &Session, command: NamedVerb) -> Result<(), Fai
         NamedVerb::Run(run) => run::run(session, run).await,
         NamedVerb::Runs(runs) => runs::run(session, runs).await,
         NamedVerb::Commands(commands) => commands::run(session, commands).await,
+        NamedVerb::Gate(gate) => gate::run(session, gate).await,
     }
 }
 

@@ -591,6 +591,31 @@ async fn d13_d15_a_narrowed_key_a_revoked_key_and_a_limit_a_minute() {
     narrowed.run(&["run", "one"]).await.ok();
 }
 
+#[tokio::test]
+async fn d15_panic_stops_every_caller_and_what_they_run_until_they_are_let_in_again() {
+    let named = Named::new().await;
+    named.define("slow", &format!("{}timeout = \"10m\"", exec("/bin/sleep", &["1000"]))).await;
+    named.define("quick", &exec("/bin/true", &[])).await;
+    named.run(&["slow", "--detach"]).await.ok();
+    named.world.allod(&["run", "slow", "--detach"]).await.ok();
+    assert_eq!(named.builder.run(&["gate", "panic"]).await.refused(4).0, "not_allowed");
+    let stopped = named.world.allod(&["gate", "panic"]).await.ok().json();
+    assert_eq!(stopped["servers"][0]["ended"], 1, "the owner's run goes on: {stopped}");
+    let refused = named.run(&["quick"]).await.refused(4);
+    assert!(refused.1.contains("all callers are stopped"), "{refused:?}");
+    named.world.allod(&["run", "quick"]).await.ok();
+    // Over a restart, too.
+    let before = named.world.kill("executor");
+    named.world.is_back("executor", before).await;
+    eventually("it is still stopped", async || {
+        let output = named.run(&["quick"]).await;
+        (output.code == 4).then_some(())
+    })
+    .await;
+    named.world.allod(&["gate", "resume"]).await.ok();
+    named.run(&["quick"]).await.ok();
+}
+
 /// Whoever may write where a program is decides what runs, so nothing does.
 #[tokio::test]
 async fn x7_x8_x9_a_program_that_somebody_else_could_change_is_not_run() {

@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::authorize::bench::{Bench, bench};
-use allod_proto::{NamedCommandName, Nonce, Timestamp, named::Approval};
-use allod_signing::{KeySigner, Signer as _};
+use allod_proto::{
+    NamedCommandName, Nonce, Timestamp,
+    named::{APPROVAL_NAMESPACE, Approval},
+};
+use allod_signing::{KeySigner, Signer as _, sshsig};
 use std::collections::BTreeMap;
 
 async fn with(text: &str) -> Bench {
