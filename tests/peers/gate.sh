@@ -6,7 +6,7 @@
 #   tests/peers/gate.sh ALLOD
 set -eu
 
-die() { printf 'gate: %s\n' "$*" >&2; [ -z "${dir-}" ] || tail -n 5 "$dir"/*.log >&2 || true; exit 1; }
+die() { printf 'gate: %.600s\n' "$*" >&2; [ -z "${dir-}" ] || tail -n 5 "$dir"/*.log >&2 || true; exit 1; }
 say() { [ -z "${ALLOD_VERBOSE-}" ] || printf '   gate: %s\n' "$*"; }
 allod=$(readlink -f "${1:?the binary}")
 sshd=$(PATH=$PATH:/usr/sbin:/sbin command -v sshd) || die "sshd is not here: run scripts/setup-peers"
@@ -41,7 +41,7 @@ finish() {
 }
 trap finish EXIT
 
-{ cat /etc/passwd; echo "$user:x:$own_uid:$own_uid::/nonexistent:/usr/local/sbin/allod-gate"; } >"$dir/passwd"
+{ cat /etc/passwd; echo "$user:x:$own_uid:$own_uid::/:/usr/local/sbin/allod-gate"; } >"$dir/passwd"
 mount --bind "$dir/passwd" /etc/passwd
 { cat /etc/shadow; echo "$user:*:20000::::::"; } >"$dir/shadow"
 chmod 600 "$dir/shadow"
@@ -205,17 +205,19 @@ x4_what_is_no_plain_letter_is_refused() {
 }
 
 x5_what_is_too_long_is_refused() {
-  for length in 4097 131000 131067; do
+  for length in 4097 131000 131050; do
     refused 2 builder "$at" "$(head -c "$length" /dev/zero | tr '\0' a)"
     grep -q "it has $length bytes" "$dir/err" || die "$length: $(cat "$dir/err")"
   done
-  recorded 'of 131067 bytes'
+  recorded 'of 131050 bytes'
   refused 2 builder "$at" "$(head -c 4096 /dev/zero | tr '\0' a)"
   recorded 'of 4096 bytes'
 }
 
-# From 131 KB on no program can be run with it, and only sshd sees it: the agent reads that in sshd's log.
+# The kernel runs no program with a longer variable: only sshd sees it, and the agent reads that in sshd's log.
 x5_what_is_longer_than_a_program_can_be_run_with_is_refused() {
+  sent_long 131051
+  sent_long 131067
   sent_long 200000
   sent_long 262144
 }
@@ -231,6 +233,172 @@ sent_long() {
 x11_what_looks_like_a_line_of_the_record_is_text_in_one() {
   refused 2 builder "$at" $'hello","decision":"allow'
   recorded 'decision'
+}
+
+# What root declares, from here on.
+declare_commands() {
+  local folder=$dir/s/commands.d
+  mkdir -p "$folder"
+  mkdir -m 1777 "$dir/open"
+  # shellcheck disable=SC2016  # the scripts' own
+  {
+    printf '#!/bin/sh\nmkdir %s/open/lock || exit 9\nsleep 0.1\nrmdir %s/open/lock\n' "$dir" "$dir" >"$dir/bin/exclusive"
+    printf '#!/bin/sh\ntrap "" TERM HUP\nsetsid sleep 31415 &\nsleep 31415\n' >"$dir/bin/stubborn"
+    printf '#!/bin/sh\nsleep 2\n: >%s/open/finished\n' "$dir" >"$dir/bin/finish"
+    printf '#!/bin/sh\nexit 7\n' >"$dir/bin/seven"
+  }
+  chmod 755 "$dir"/bin/*
+  define() { { printf 'summary = "%s"\ncallers = ["%s"]\n' "$1" "${2:-builder}"; cat; } >"$folder/$1.toml"; }
+  define hello <<<'exec = ["/usr/bin/printf", "%s\n", "hello {name}"]
+params.name = { pattern = "[a-z]+", max_length = 20 }'
+  define others other <<<'exec = ["/usr/bin/true"]'
+  define environment <<<'exec = ["/usr/bin/env"]
+env = { A = "b" }'
+  define exclusive <<<"exec = [\"$dir/bin/exclusive\"]
+interpreter = [\"/bin/sh\"]
+queue = 8"
+  define flood <<<'exec = ["/usr/bin/yes"]
+output_limit = "64KB"
+timeout = "3s"'
+  define stubborn <<<"exec = [\"$dir/bin/stubborn\"]
+interpreter = [\"/bin/sh\"]
+timeout = \"2s\""
+  define seven <<<"exec = [\"$dir/bin/seven\"]
+interpreter = [\"/bin/sh\"]"
+  define slow <<<'exec = ["/usr/bin/sleep", "27182"]
+on_disconnect = "end"
+concurrency = 4'
+  define finish <<<"exec = [\"$dir/bin/finish\"]
+interpreter = [\"/bin/sh\"]"
+  define count <<<'exec = ["/usr/bin/wc", "-c"]
+stdin_limit = "1KB"'
+  define cat <<<'exec = ["/usr/bin/cat"]'
+  for _ in $(seq 50); do over builder "$at" help </dev/null; ! grep -q hello "$dir/out" || return 0; sleep 0.2; done
+  die "the registry is not taken in: $(cat "$dir/out") $("$allod" --json commands list 2>&1)"
+}
+
+d9_a_machine_with_ssh_and_a_key_gets_exactly_its_named_commands() {
+  over builder "$at" hello name=ana </dev/null || die "hello: $(cat "$dir/err")"
+  [ "$(cat "$dir/out")" = "hello ana" ] || die "hello said $(cat "$dir/out")"
+  recorded '"door":"gate"'
+  refused 7 builder "$at" seven
+  refused 2 builder "$at" hello name=ANA
+  refused 2 builder "$at" hello
+  over builder "$at" help </dev/null
+  if grep -q others "$dir/out"; then die "help tells of another's command"; fi
+  for name in hello environment exclusive flood stubborn slow finish count cat seven; do
+    grep -q "^  $name" "$dir/out" || die "help does not tell of $name"
+  done
+}
+
+x6_no_variable_of_the_callers_reaches_a_command() {
+  over builder -o "SetEnv=LC_EVIL='() { :;}; x' LD_PRELOAD=/x.so BASH_ENV=/x PYTHONPATH=/x GIT_SSH=/x IFS=x TZ=x TMPDIR=/x SSH_USER_AUTH=/x PATH=/x" \
+    "$at" environment </dev/null || die "environment: $(cat "$dir/err")"
+  [ "$(cut -d= -f1 "$dir/out" | sort | tr '\n' ' ')" = "A ALLOD_CALLER ALLOD_RUN LANG PATH " ] || die "the environment is $(cat "$dir/out")"
+  grep -q '^ALLOD_CALLER=builder$' "$dir/out" || die "$(cat "$dir/out")"
+  if grep -q '/x' "$dir/out"; then die "$(cat "$dir/out")"; fi
+}
+
+x13_the_same_request_twice_is_two_runs_each_with_its_own_line() {
+  over builder "$at" environment </dev/null
+  local first
+  first=$(grep ALLOD_RUN "$dir/out")
+  over builder "$at" environment </dev/null
+  [ -n "$first" ] && [ "$first" != "$(grep ALLOD_RUN "$dir/out")" ] || die "x13: $first twice"
+}
+
+x14_of_many_at_once_one_runs_and_the_others_wait_or_are_refused() {
+  local pids=() codes=() code pid
+  for _ in $(seq 24); do
+    timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" exclusive </dev/null >/dev/null 2>&1 &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do code=0; wait "$pid" || code=$?; codes+=("$code"); done
+  for code in "${codes[@]}"; do case $code in 0 | 6) ;; *) die "x14: ${codes[*]}" ;; esac; done
+  case " ${codes[*]} " in *" 0 "*) ;; *) die "x14: none ran: ${codes[*]}" ;; esac
+}
+
+x15_a_flood_is_cut_and_whoever_does_not_read_keeps_nobody_out() {
+  local code=0
+  over builder "$at" flood </dev/null || code=$?
+  [ "$code" = 124 ] || die "x15: ended with $code: $(cat "$dir/err")"
+  [ "$(stat -c %s "$dir/out")" -le 65536 ] || die "x15: $(stat -c %s "$dir/out") bytes"
+  timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" flood </dev/null 2>/dev/null | { sleep 4; head -c 1 >/dev/null; } &
+  local reader=$!
+  over builder "$at" hello name=ana </dev/null || die "x15: nobody else is answered: $(cat "$dir/err")"
+  wait "$reader" || true
+}
+
+# gone WORDS: no process of these words is left.
+gone() {
+  for _ in $(seq 100); do pgrep -f "$1" >/dev/null || return 0; sleep 0.1; done
+  die "$1 lives on"
+}
+
+x16_what_ignores_its_end_is_killed_with_all_it_started() {
+  local code=0
+  over builder "$at" stubborn </dev/null || code=$?
+  [ "$code" = 124 ] || die "x16: ended with $code: $(cat "$dir/err")"
+  gone 'sleep 31415'
+}
+
+# begun: a run of slow is under way, of the ssh client whose pid is in $client.
+begun() {
+  timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" slow </dev/null >/dev/null 2>&1 &
+  client=$!
+  for _ in $(seq 100); do ! pgrep -f 'sleep 27182' >/dev/null || return 0; sleep 0.1; done
+  die "slow does not begin"
+}
+
+x17_a_client_that_leaves_ends_its_run_or_does_not_as_is_declared() {
+  local client
+  begun
+  kill -KILL "$client"
+  pkill -KILL -P "$client" 2>/dev/null || true
+  pkill -KILL -f "ssh .*-i $dir/builder $at slow" || true
+  gone 'sleep 27182'
+  timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" finish </dev/null >/dev/null 2>&1 &
+  client=$!
+  sleep 1
+  kill "$client" 2>/dev/null || true
+  for _ in $(seq 100); do [ ! -e "$dir/open/finished" ] || break; sleep 0.1; done
+  [ -e "$dir/open/finished" ] || die "x17: finish was not finished"
+}
+
+x18_standard_input_is_closed_unless_declared_and_bounded() {
+  head -c 1000000 /dev/zero | timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" cat >"$dir/out" 2>"$dir/err" || die "x18: $(cat "$dir/err")"
+  [ ! -s "$dir/out" ] || die "x18: it read what is not its"
+  printf 'four' | timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" count >"$dir/out" 2>"$dir/err" || die "x18: $(cat "$dir/err")"
+  [ "$(tr -d ' \n' <"$dir/out")" = 4 ] || die "x18: $(cat "$dir/out")"
+  local code=0
+  head -c 1025 /dev/zero | timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" count >"$dir/out" 2>"$dir/err" || code=$?
+  [ "$code" = 2 ] && [ ! -s "$dir/out" ] || die "x18: ended with $code: $(cat "$dir/err")"
+}
+
+x24_a_gate_that_is_killed_loses_no_run() {
+  local client before after
+  audit; before=$(grep -o '"entry":"outcome"' "$dir/record" | wc -l)
+  begun
+  pkill -KILL -u "$own_uid" -f allod || die "x24: there is no gate"
+  gone 'sleep 27182'
+  wait "$client" 2>/dev/null || true
+  for _ in $(seq 50); do
+    audit; after=$(grep -o '"entry":"outcome"' "$dir/record" | wc -l)
+    [ "$after" -le "$before" ] || return 0
+    sleep 0.1
+  done
+  die "x24: the run has no outcome"
+}
+
+d15_panic_stops_all_callers_and_resume_lets_them_in_again() {
+  "$allod" gate panic --here >"$dir/out" || die "panic"
+  refused 4 builder "$at" hello name=ana
+  "$allod" gate resume --here >"$dir/out" || die "resume"
+  over builder "$at" hello name=ana </dev/null || die "resume: $(cat "$dir/err")"
+  "$allod" gate panic >"$dir/out" || die "panic, signed"
+  refused 4 builder "$at" hello name=ana
+  "$allod" gate resume >"$dir/out" || die "resume, signed"
+  over builder "$at" hello name=ana </dev/null || die "resume: $(cat "$dir/err")"
 }
 
 x22_a_name_that_is_not_there_and_one_that_is_not_allowed_look_the_same() {
@@ -330,7 +498,8 @@ what_sshd_alone_has_seen_is_in_the_record() {
     done
 }
 
-for test in $(declare -F | sed -n 's/^declare -f \(x[0-9].*\|root_on.*\)$/\1/p' | sort -V) what_sshd_alone_has_seen_is_in_the_record; do
+declare_commands
+for test in $(declare -F | sed -n 's/^declare -f \(x[0-9].*\|d9_.*\|d15_.*\|root_on.*\)$/\1/p' | sort -V) what_sshd_alone_has_seen_is_in_the_record; do
   "$test"
   say "$test"
 done

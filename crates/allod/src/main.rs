@@ -11,8 +11,7 @@ fn main() -> ExitCode {
         return allod_cli::gate::shell(arguments);
     }
     let first = arguments.next();
-    // Callers are stopped and let in again from wherever a person is; the rest of the gate is the server's.
-    let is_typed = std::env::args_os().nth(2).is_some_and(|word| word == "panic" || word == "resume");
+    let is_typed = is_for_servers();
     let named = |program: &str| std::iter::once(OsString::from(format!("allod {program}"))).chain(arguments);
     match first.as_ref().and_then(|word| word.to_str()) {
         Some("agent") => allod_agent::main(named("agent")),
@@ -34,4 +33,11 @@ fn main() -> ExitCode {
 fn is_the_gate(own: &std::ffi::OsStr) -> bool {
     let name = std::path::Path::new(own).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     name.strip_prefix('-').unwrap_or(name) == allod_cli::gate::SHELL
+}
+
+/// Whether `allod gate` is for the servers of an inventory: callers are stopped and let in again from wherever a person is, and
+/// with `--here` by root; the rest of the gate is the server's.
+fn is_for_servers() -> bool {
+    let words: Vec<OsString> = std::env::args_os().skip(2).collect();
+    words.first().is_some_and(|word| word == "panic" || word == "resume") && !words.iter().any(|word| word == "--here")
 }

@@ -53,6 +53,16 @@ struct RunPlace {
     run: PathBuf,
 }
 
+/// On this machine, and not on the servers of an inventory.
+#[derive(Debug, Args)]
+struct Here {
+    #[command(flatten)]
+    place: RunPlace,
+    /// This machine
+    #[arg(long, required = true)]
+    here: bool,
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run a named command as root on this machine
@@ -63,6 +73,10 @@ enum Verb {
         #[arg(required = true, value_name = "WORD")]
         words: Vec<String>,
     },
+    /// Stop all callers of this machine, as root; without --here an owner or operator does it on the servers
+    Panic(Here),
+    /// Let them in again
+    Resume(Here),
     /// Put on this machine what callers need to come through sshd
     Install(install::Install),
     /// Take it back
@@ -86,9 +100,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match settings.verb {
         None => over_ssh(&settings.place.run, None, settings.caller),
-        Some(Verb::Run { place, words }) => {
-            ended(ask(words.join(" ").into_bytes().into(), None).and_then(|ask| talk::run(&place.run, &ask)))
-        }
+        Some(Verb::Run { place, words }) => on_this_machine(&place, words.join(" ").as_bytes()),
+        Some(Verb::Panic(here)) => on_this_machine(&here.place, b"gate.panic"),
+        Some(Verb::Resume(here)) => on_this_machine(&here.place, b"gate.resume"),
         Some(Verb::Install(wish)) => ended(install::install(&wish).map(|text| print(&text))),
         Some(Verb::Remove(wish)) => ended(install::remove(&wish).map(|text| print(&text))),
         Some(Verb::Doctor { place }) => {
@@ -99,6 +113,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ended(Ok(if is_bad { FaultCode::Unhealthy.exit_code() } else { printed }))
         }
     }
+}
+
+fn on_this_machine(place: &RunPlace, request: &[u8]) -> ExitCode {
+    ended(ask(Some(request.to_vec()), None).and_then(|ask| talk::run(&place.run, &ask)))
 }
 
 /// Runs it as a login shell: sshd calls it with `-c` and what it would have a shell do.

@@ -13,7 +13,7 @@ use crate::{
     Executor,
     named::{self, Following},
     rate::Reader,
-    record::who,
+    record::{ChangeRecorder, who},
     server,
 };
 use allod_audit::{Ending, Entry, Read, Who};
@@ -22,9 +22,9 @@ use allod_commands::{
     line::{self, Line},
 };
 use allod_proto::{
-    Fault, FaultCode, Role,
+    Command, Fault, FaultCode, Role,
     gate::{GateAsk, GateReply},
-    messages::named::CommandRun,
+    messages::named::{CommandRun, GatePanic},
     named::RunEvent,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -170,6 +170,9 @@ impl Gate {
     }
 
     async fn answer(&self, talk: &mut Talk, request: Request) -> Result<Result<(), Fault>, Gone> {
+        if let Some(held) = held(&request) {
+            return self.hold(talk, request, held).await;
+        }
         let wish = match line::parse(&request.bytes) {
             Ok(Line::Run(wish)) => wish,
             Ok(Line::Nothing) => {
@@ -196,6 +199,20 @@ impl Gate {
         let id = request.ask.id;
         match named::run(&self.executor, request.caller, id, wish).await {
             Ok(following) => follow(talk, following).await.map(Ok),
+            Err(fault) => Ok(Err(fault)),
+        }
+    }
+
+    /// Root on the machine stops all callers, or lets them in again.
+    async fn hold(&self, talk: &mut Talk, request: Request, held: bool) -> Result<Result<(), Fault>, Gone> {
+        let recorder = ChangeRecorder::unsigned(Arc::clone(&self.executor));
+        let command = Command::GatePanic(GatePanic { held });
+        let asked = allod_proto::Request { v: allod_proto::VERSION, id: request.ask.id, command };
+        match named::allowed(&self.executor, &recorder, request.caller, asked).await {
+            Ok(_) => {
+                let text = if held { "All callers are stopped.\n" } else { "Callers are let in again.\n" };
+                talk.say(&GateReply::Help { text: text.to_owned(), commands: Vec::new() }).await.map(Ok)
+            }
             Err(fault) => Ok(Err(fault)),
         }
     }
@@ -251,6 +268,15 @@ impl Gate {
         if let Err(fault) = self.executor.record_at_a_rate(reader, 1, entry) {
             tracing::error!(%fault, "what came to the gate could not be recorded");
         }
+    }
+}
+
+/// Whether root on the machine asks for what is no request line: no caller's name has a full stop.
+fn held(request: &Request) -> Option<bool> {
+    match (request.caller.door(), request.bytes.as_slice()) {
+        (Door::Socket, b"gate.panic") => Some(true),
+        (Door::Socket, b"gate.resume") => Some(false),
+        _ => None,
     }
 }
 

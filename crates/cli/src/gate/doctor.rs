@@ -111,7 +111,7 @@ fn judge_user(place: &Place, user: &User) -> Vec<Finding> {
         && (facts.uid() == user.uid || facts.mode() & 0o022 != 0)
     {
         let message = format!("{} or somebody else may write its home {}", place.user, user.home.display());
-        findings.push(bad("user", message, &format!("usermod --home /nonexistent {}", place.user)));
+        findings.push(bad("user", message, &format!("usermod --home / {}", place.user)));
     }
     findings
 }
@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn a_user_is_read_as_the_system_has_it() {
-        let passwd = "root:x:0:0:root:/root:/bin/bash\nallod-gate:x:997:997::/nonexistent:/usr/local/sbin/allod-gate\nbroken:x\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/bash\nallod-gate:x:997:997::/:/usr/local/sbin/allod-gate\nbroken:x\n";
         let found = user("allod-gate", passwd).unwrap();
         assert_eq!((found.uid, found.shell.to_str()), (997, Some("/usr/local/sbin/allod-gate")));
         assert_eq!(user("root", passwd).unwrap().home, Path::new("/root"));
@@ -151,7 +152,7 @@ mod tests {
     #[test]
     fn a_user_who_is_root_has_a_shell_or_a_home_to_write_in_is_found() {
         let place = Place { shell: std::env::current_exe().unwrap(), ..Place::example() };
-        let good = || User { uid: 61_300, home: "/nonexistent".into(), shell: place.shell.clone() };
+        let good = || User { uid: 61_300, home: "/".into(), shell: place.shell.clone() };
         assert_eq!(judge_user(&place, &good()), []);
         let home = tempfile::tempdir().unwrap();
         let own = rustix::process::geteuid().as_raw();

@@ -43,7 +43,7 @@ impl Place {
     /// How root makes the user.
     pub(super) fn make_user(&self) -> String {
         format!(
-            "useradd --system --no-create-home --home-dir /nonexistent --shell {} --password '*' {}",
+            "useradd --system --no-create-home --home-dir / --shell {} --password '*' {}",
             self.shell.display(),
             self.user
         )
