@@ -11,7 +11,10 @@ say() { [ -z "${ALLOD_VERBOSE-}" ] || printf '   gate: %s\n' "$*"; }
 allod=$(readlink -f "${1:?the binary}")
 sshd=$(PATH=$PATH:/usr/sbin:/sbin command -v sshd) || die "sshd is not here: run scripts/setup-peers"
 
-own_uid=61400
+# Of this run alone, as are the sleeps below: other runs may be at work on this machine.
+own_uid=$((1100000 + $$ % 100000))
+slow=2000$$
+stubborn=3000$$
 user=allod-gate
 if [ "$(id -u)" != 0 ]; then
   printf 'gate: NOT TESTED: it takes root to give callers a user of their own\n' >&2
@@ -123,6 +126,7 @@ d3_install_writes_what_doctor_finds_good_and_doctor_finds_each_thing_that_is_not
   printf 'PermitUserEnvironment yes\n' >/etc/ssh/sshd_config.d/10-other.conf; found PermitUserEnvironment
   printf 'Match User %s\n  ForceCommand /bin/sh\n  PermitTTY yes\n' "$user" >/etc/ssh/sshd_config.d/10-other.conf; found 'ForceCommand is /bin/sh'
   if gate install >"$dir/installed" 2>&1; then die "install does not see what another file says"; fi
+  grep -q 'ForceCommand is /bin/sh' "$dir/installed" || die "install: $(cat "$dir/installed")"
   rm /etc/ssh/sshd_config.d/10-other.conf
   gate doctor >/dev/null || die "doctor: it was put right"
 }
@@ -143,7 +147,11 @@ over() {
 }
 for _ in $(seq 100); do (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break; sleep 0.1; done
 
-audit() { "$allod" --json audit show --last "${1:-1000}" >"$dir/record" 2>/dev/null || die "the record can't be read"; }
+# Without the backslashes of two layers of JSON.
+audit() {
+  "$allod" --json audit show --last 1000 >"$dir/lines" 2>/dev/null || die "the record can't be read"
+  tr -d '\\' <"$dir/lines" >"$dir/record"
+}
 # recorded TEXT [TIMES]: a line of the record by the gate's door says it; reads may take a second to be there.
 recorded() {
   local many=0
@@ -243,7 +251,7 @@ declare_commands() {
   # shellcheck disable=SC2016  # the scripts' own
   {
     printf '#!/bin/sh\nmkdir %s/open/lock || exit 9\nsleep 0.1\nrmdir %s/open/lock\n' "$dir" "$dir" >"$dir/bin/exclusive"
-    printf '#!/bin/sh\ntrap "" TERM HUP\nsetsid sleep 31415 &\nsleep 31415\n' >"$dir/bin/stubborn"
+    printf '#!/bin/sh\ntrap "" TERM HUP\nsetsid sleep %s &\nsleep %s\n' $stubborn $stubborn >"$dir/bin/stubborn"
     printf '#!/bin/sh\nsleep 2\n: >%s/open/finished\n' "$dir" >"$dir/bin/finish"
     printf '#!/bin/sh\nexit 7\n' >"$dir/bin/seven"
   }
@@ -265,9 +273,9 @@ interpreter = [\"/bin/sh\"]
 timeout = \"2s\""
   define seven <<<"exec = [\"$dir/bin/seven\"]
 interpreter = [\"/bin/sh\"]"
-  define slow <<<'exec = ["/usr/bin/sleep", "27182"]
-on_disconnect = "end"
-concurrency = 4'
+  define slow <<<"exec = [\"/usr/bin/sleep\", \"$slow\"]
+on_disconnect = \"end\"
+concurrency = 4"
   define finish <<<"exec = [\"$dir/bin/finish\"]
 interpreter = [\"/bin/sh\"]"
   define count <<<'exec = ["/usr/bin/wc", "-c"]
@@ -339,14 +347,14 @@ x16_what_ignores_its_end_is_killed_with_all_it_started() {
   local code=0
   over builder "$at" stubborn </dev/null || code=$?
   [ "$code" = 124 ] || die "x16: ended with $code: $(cat "$dir/err")"
-  gone 'sleep 31415'
+  gone "sleep $stubborn"
 }
 
 # begun: a run of slow is under way, of the ssh client whose pid is in $client.
 begun() {
-  timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" slow </dev/null >/dev/null 2>&1 &
+  ssh "${options[@]}" -i "$dir/builder" "$at" slow </dev/null >/dev/null 2>&1 &
   client=$!
-  for _ in $(seq 100); do ! pgrep -f 'sleep 27182' >/dev/null || return 0; sleep 0.1; done
+  for _ in $(seq 100); do ! pgrep -f "sleep $slow" >/dev/null || return 0; sleep 0.1; done
   die "slow does not begin"
 }
 
@@ -354,10 +362,9 @@ x17_a_client_that_leaves_ends_its_run_or_does_not_as_is_declared() {
   local client
   begun
   kill -KILL "$client"
-  pkill -KILL -P "$client" 2>/dev/null || true
-  pkill -KILL -f "ssh .*-i $dir/builder $at slow" || true
-  gone 'sleep 27182'
-  timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" finish </dev/null >/dev/null 2>&1 &
+  wait "$client" 2>/dev/null || true
+  gone "sleep $slow"
+  ssh "${options[@]}" -i "$dir/builder" "$at" finish </dev/null >/dev/null 2>&1 &
   client=$!
   sleep 1
   kill "$client" 2>/dev/null || true
@@ -379,8 +386,9 @@ x24_a_gate_that_is_killed_loses_no_run() {
   local client before after
   audit; before=$(grep -o '"entry":"outcome"' "$dir/record" | wc -l)
   begun
-  pkill -KILL -u "$own_uid" -f allod || die "x24: there is no gate"
-  gone 'sleep 27182'
+  local pid
+  for pid in $(pgrep -u "$own_uid" allod); do kill -KILL "$pid"; done
+  gone "sleep $slow"
   wait "$client" 2>/dev/null || true
   for _ in $(seq 50); do
     audit; after=$(grep -o '"entry":"outcome"' "$dir/record" | wc -l)
@@ -395,9 +403,9 @@ d15_panic_stops_all_callers_and_resume_lets_them_in_again() {
   refused 4 builder "$at" hello name=ana
   "$allod" gate resume --here >"$dir/out" || die "resume"
   over builder "$at" hello name=ana </dev/null || die "resume: $(cat "$dir/err")"
-  "$allod" gate panic >"$dir/out" || die "panic, signed"
+  "$allod" --yes gate panic >"$dir/out" || die "panic, signed"
   refused 4 builder "$at" hello name=ana
-  "$allod" gate resume >"$dir/out" || die "resume, signed"
+  "$allod" --yes gate resume >"$dir/out" || die "resume, signed"
   over builder "$at" hello name=ana </dev/null || die "resume: $(cat "$dir/err")"
 }
 
@@ -485,7 +493,7 @@ x23_each_key_is_its_caller_or_nobody() {
 root_on_the_machine_is_somebody_without_a_login_and_nobody_else_is() {
   "$allod" gate run help >"$dir/out" || die "root has no help: $(cat "$dir/out")"
   grep -q '^root on this machine may' "$dir/out" || die "root is $(cat "$dir/out")"
-  if setpriv --reuid 61401 --clear-groups "$allod" gate run help >"$dir/out" 2>&1; then die "another user has help"; fi
+  if setpriv --reuid $((own_uid + 1)) --clear-groups "$allod" gate run help >"$dir/out" 2>&1; then die "another user has help"; fi
   if setpriv --reuid $own_uid --clear-groups "$allod" gate run help >"$dir/out" 2>&1; then die "the gate's user is somebody without a login"; fi
 }
 

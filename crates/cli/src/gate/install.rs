@@ -1,5 +1,5 @@
 //! `allod gate install` and `remove`: what root puts on the machine so that callers may come through sshd. Settings are
-//! judged by sshd before they are in force, and nothing is half done: each file is written whole.
+//! judged by sshd before it is told to read them, and nothing is half done: each file is written whole.
 
 use super::{doctor, place::Place, sshd};
 use crate::{local_door, recover};
@@ -167,24 +167,31 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Written beside its place, where sshd does not read it; judged by sshd together with everything else; then put in place.
+/// Put in place, where sshd reads it at its next reload, and judged there by sshd itself together with everything else: which
+/// file comes first is sshd's to say. What would be otherwise is taken back.
 fn put_settings(place: &Place) -> Result<(), Fault> {
-    let (fresh, whole) = (beside(&place.settings, ".new"), beside(&place.settings, ".check"));
     let stored = |error: allod_store::StoreError| Fault::new(FaultCode::Internal, error.to_string());
-    let text = sshd::settings(place);
-    let both = format!("Include {}\nInclude {}\n", fresh.display(), place.sshd_config.display());
-    allod_store::write_atomic(&fresh, text.as_bytes(), 0o644).map_err(stored)?;
-    let judged = allod_store::write_atomic(&whole, both.as_bytes(), 0o600)
-        .map_err(stored)
-        .and_then(|()| doctor::effective(place, &whole));
-    let _ = allod_store::remove_file(&whole);
-    let _ = allod_store::remove_file(&fresh);
-    let findings = sshd::judge(place, &judged?);
-    if let Some(bad) = findings.into_iter().find(|finding| finding.level == FindingLevel::Bad) {
-        return Err(Fault::new(FaultCode::Conflict, format!("sshd would do otherwise: {}", bad.message))
-            .hint(bad.fix.unwrap_or_default()));
+    let before = match std::fs::read(&place.settings) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(&place.settings.display().to_string(), &error)),
+    };
+    allod_store::write_atomic(&place.settings, sshd::settings(place).as_bytes(), 0o644).map_err(stored)?;
+    let judged = doctor::effective(place, &place.sshd_config).and_then(|effective| {
+        let findings = sshd::judge(place, &effective);
+        let bad = findings.into_iter().find(|finding| finding.level == FindingLevel::Bad);
+        bad.map_or(Ok(()), |bad| {
+            let message = format!("sshd would do otherwise: {}", bad.message);
+            Err(Fault::new(FaultCode::Conflict, message).hint(bad.fix.unwrap_or_default()))
+        })
+    });
+    if judged.is_err() {
+        match before {
+            Some(bytes) => allod_store::write_atomic(&place.settings, &bytes, 0o644).map_err(stored)?,
+            None => _ = allod_store::remove_file(&place.settings).map_err(stored)?,
+        }
     }
-    allod_store::write_atomic(&place.settings, text.as_bytes(), 0o644).map_err(stored)
+    judged
 }
 
 /// Root on the machine enrols a caller by the executor's door for recovery, which asks the kernel who is there.

@@ -58,7 +58,8 @@ pub(super) fn judge(place: &Place, effective: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (keyword, value, level) in wanted(place) {
         let found = values(effective, keyword);
-        if found != [value.as_str()] {
+        // A list may have it twice, where these settings are read twice.
+        if found.is_empty() || found.iter().any(|it| *it != value) {
             let found = if found.is_empty() { "not set".to_owned() } else { found.join(", ") };
             findings.push(Finding {
                 about: "sshd".to_owned(),
@@ -109,7 +110,7 @@ mod tests {
             for bad in [
                 good.replace(&line, ""),
                 good.replace(&line, &line.replace(&value, "other")),
-                format!("{good}{line}"),
+                format!("{good}{} other\n", keyword.to_ascii_lowercase()),
             ] {
                 let found = judge(&place, &bad);
                 assert_eq!(found.len(), 1, "{keyword}: {found:?}");
