@@ -39,5 +39,6 @@ fn is_the_gate(own: &std::ffi::OsStr) -> bool {
 /// with `--here` by root; the rest of the gate is the server's.
 fn is_for_servers() -> bool {
     let words: Vec<OsString> = std::env::args_os().skip(2).collect();
-    words.first().is_some_and(|word| word == "panic" || word == "resume") && !words.iter().any(|word| word == "--here")
+    words.first().is_some_and(|word| word == "panic" || word == "resume")
+        && !words.iter().any(|word| word == "--here")
 }

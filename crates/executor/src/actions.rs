@@ -70,7 +70,9 @@ pub async fn carry_out(executor: &Arc<Executor>, action: Action) -> Result<Done,
         Action::RecordVerify {} => record_verify(executor).await,
         Action::RecordStats {} => {
             let record = executor.record().clone();
-            let counted = tokio::task::spawn_blocking(move || statistics::count(&record)).await;
+            let (_, definitions) = executor.named().registry();
+            let named: Vec<_> = definitions.into_iter().map(|definition| definition.name).collect();
+            let counted = tokio::task::spawn_blocking(move || statistics::count(&record, &named)).await;
             let counted = counted.map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
             Ok(Done::Stats(counted.map_err(|error| record_fault(&error))?))
         }

@@ -2,17 +2,17 @@
 
 use allod_audit::{Ending, Entry, Line, Record, RecordError, Who};
 use allod_proto::{
-    CommandName, Timestamp,
+    CommandName, NamedCommandName, Timestamp,
     command::Kind,
     messages::audit::{AuditStatsReply, StatRow},
 };
 use std::collections::{BTreeMap, HashMap};
 
-/// Reads the whole record and counts.
+/// Reads the whole record and counts. A named command is counted by its name; of those in `named`, it is said which never ran.
 ///
 /// # Errors
 /// When the record can't be read.
-pub(crate) fn count(record: &Record) -> Result<AuditStatsReply, RecordError> {
+pub(crate) fn count(record: &Record, named: &[NamedCommandName]) -> Result<AuditStatsReply, RecordError> {
     let mut counts = Counts::default();
     let mut from = record.oldest();
     loop {
@@ -21,7 +21,7 @@ pub(crate) fn count(record: &Record) -> Result<AuditStatsReply, RecordError> {
         lines.iter().filter_map(|line| Line::parse(line).ok()).for_each(|line| counts.take(&line));
         from = last.seq + 1;
     }
-    Ok(counts.into_reply())
+    Ok(counts.into_reply(named))
 }
 
 #[derive(Default)]
@@ -37,7 +37,11 @@ impl Counts {
         self.lines += 1;
         match &line.entry {
             Entry::Intent(intent) => {
-                self.intents.insert(line.seq, (intent.command.clone(), name(&intent.who)));
+                let command = match (&intent.target, intent.command == CommandName::CommandRun.as_str()) {
+                    (Some(target), true) => run_of(target),
+                    (Some(_) | None, _) => intent.command.clone(),
+                };
+                self.intents.insert(line.seq, (command, name(&intent.who)));
             }
             Entry::Outcome(outcome) => {
                 if let Some((command, caller)) = self.intents.remove(&outcome.intent) {
@@ -63,15 +67,15 @@ impl Counts {
         row.last = row.last.max(at);
     }
 
-    fn into_reply(self) -> AuditStatsReply {
+    fn into_reply(self, named: &[NamedCommandName]) -> AuditStatsReply {
         let called: Vec<&str> = self.rows.keys().map(|(command, _)| command.as_str()).collect();
-        let never = CommandName::ALL
+        // Each named command is one of its own.
+        let wire = CommandName::ALL
             .iter()
-            .filter(|name| name.kind() != Kind::Probe)
-            .map(|name| name.as_str())
-            .filter(|name| !called.contains(name))
-            .map(str::to_owned)
-            .collect();
+            .filter(|name| name.kind() != Kind::Probe && **name != CommandName::CommandRun);
+        let all =
+            wire.map(|name| name.as_str().to_owned()).chain(named.iter().map(|name| run_of(name.as_str())));
+        let never = all.filter(|name| !called.contains(&name.as_str())).collect();
         AuditStatsReply {
             lines: self.lines,
             refusals: self.refusals,
@@ -79,6 +83,11 @@ impl Counts {
             rows: self.rows.into_values().collect(),
         }
     }
+}
+
+/// A run of a named command, as it is counted.
+fn run_of(name: &str) -> String {
+    format!("{} {name}", CommandName::CommandRun)
 }
 
 fn name(who: &Who) -> String {

@@ -592,6 +592,25 @@ async fn d13_d15_a_narrowed_key_a_revoked_key_and_a_limit_a_minute() {
 }
 
 #[tokio::test]
+async fn d14_who_ran_what_how_often_and_what_never_ran() {
+    let named = Named::new().await;
+    named.define("used", &exec("/bin/true", &[])).await;
+    named.define("idle", &exec("/bin/true", &[])).await;
+    for _ in 0..2 {
+        named.run(&["used"]).await.ok();
+    }
+    let stats = eventually("the runs are counted", async || {
+        let stats = named.world.allod(&["audit", "stats"]).await.ok().json()["servers"][0]["stats"].clone();
+        let rows = stats["rows"].as_array().unwrap().clone();
+        let row = rows.into_iter().find(|row| row["command"] == "command.run used")?;
+        (row["ok"] == 2 && row["caller"].as_str().unwrap().starts_with("builder")).then_some(stats)
+    })
+    .await;
+    let never = stats["never"].to_string();
+    assert!(never.contains("command.run idle") && !never.contains("command.run used"), "{never}");
+}
+
+#[tokio::test]
 async fn d15_panic_stops_every_caller_and_what_they_run_until_they_are_let_in_again() {
     let named = Named::new().await;
     named.define("slow", &format!("{}timeout = \"10m\"", exec("/bin/sleep", &["1000"]))).await;
