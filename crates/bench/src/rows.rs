@@ -7,6 +7,7 @@ mod f16;
 mod f17;
 mod f2;
 mod f3;
+mod f4;
 mod f5;
 mod f6;
 mod f7;
@@ -25,5 +26,17 @@ pub(crate) struct Row {
 }
 
 /// All of them.
-pub(crate) static ROWS: &[Row] =
-    &[f1::ROW, f2::ROW, f3::ROW, f5::ROW, f6::ROW, f7::ROW, f8::ROW, f10::ROW, f11::ROW, f16::ROW, f17::ROW];
+pub(crate) static ROWS: &[Row] = &[
+    f1::ROW,
+    f2::ROW,
+    f3::ROW,
+    f4::ROW,
+    f5::ROW,
+    f6::ROW,
+    f7::ROW,
+    f8::ROW,
+    f10::ROW,
+    f11::ROW,
+    f16::ROW,
+    f17::ROW,
+];

@@ -62,6 +62,16 @@ impl Server {
             .with_context(|| format!("`allod up` did not say its {name}"))
     }
 
+    /// What `allod up` said: `state`, `run`.
+    pub(crate) fn place(&self, name: &str) -> Result<PathBuf> {
+        self.text(name).map(PathBuf::from)
+    }
+
+    /// The program that it runs.
+    pub(crate) fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
     /// The process that a program is.
     pub(crate) fn pid(&self, program: &str) -> Result<u32> {
         let pid = self.ready.get("pids").and_then(|pids| pids.get(program)).and_then(Value::as_u64);

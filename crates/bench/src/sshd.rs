@@ -27,20 +27,32 @@ pub(crate) struct Sshd {
     _running: Running,
     ssh: PathBuf,
     pub(crate) settings: PathBuf,
+    /// The public half of what logs in as host `gate`.
+    pub(crate) gate_key: PathBuf,
 }
 
 impl Sshd {
     pub(crate) fn start(bench: &Bench, report: &mut Report) -> Result<Self> {
+        Self::start_with(bench, report, None)
+    }
+
+    /// The same with a second key, host `gate`, whose logins run this whatever they ask for.
+    pub(crate) fn start_with(bench: &Bench, report: &mut Report, forced: Option<&str>) -> Result<Self> {
         let server = bench.tool(report, "sshd", &["-V"])?;
         let client = bench.tool(report, "ssh", &["-V"])?;
         let folder = bench.folder("sshd")?;
         let port = free_port()?;
-        for key in ["host", "person"] {
+        for key in ["host", "person", "gate"] {
             let mut making = command("ssh-keygen");
             making.args(["-q", "-t", "ed25519", "-N", "", "-C", key, "-f"]).arg(folder.join(key));
             output("ssh-keygen", making)?;
         }
-        std::fs::copy(folder.join("person.pub"), folder.join("authorized"))?;
+        let public = |key: &str| std::fs::read_to_string(folder.join(format!("{key}.pub")));
+        let gate = match forced {
+            Some(forced) => format!("restrict,command=\"{forced}\" {}", public("gate")?),
+            None => String::new(),
+        };
+        write(&folder.join("authorized"), &format!("{}{gate}", public("person")?))?;
         let host = std::fs::read_to_string(folder.join("host.pub"))?;
         write(&folder.join("known"), &format!("[127.0.0.1]:{port} {host}"))?;
         write(&folder.join("sshd_config"), &server_settings(&folder, port))?;
@@ -54,7 +66,8 @@ impl Sshd {
         let mut master = command(&client.program);
         master.arg("-F").arg(&settings).args(["-M", "-N", "warm"]);
         let master = Running::start("ssh -M", master, &folder.join("master.log"))?;
-        let sshd = Self { _master: master, _running: running, ssh: client.program, settings };
+        let gate_key = folder.join("gate.pub");
+        let sshd = Self { _master: master, _running: running, ssh: client.program, settings, gate_key };
         sshd.wait_for_master()?;
         Ok(sshd)
     }
@@ -91,14 +104,15 @@ fn server_settings(folder: &Path, port: u16) -> String {
     format!(
         "ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host\nPidFile none\nAuthorizedKeysFile {folder}/authorized\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\nUsePAM no\n\
-         UseDNS no\nStrictModes no\nMaxStartups 100\nMaxSessions 100\nPrintMotd no\nLogLevel ERROR\n"
+         UseDNS no\nStrictModes no\nMaxStartups 100\nMaxSessions 100\nPrintMotd no\nExposeAuthInfo yes\nLogLevel ERROR\n"
     )
 }
 
 fn client_settings(folder: &Path, port: u16, user: &str) -> String {
     let folder = folder.display();
     format!(
-        "Host cold warm\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n  IdentityFile {folder}/person\n  \
+        "Host gate\n  IdentityFile {folder}/gate\nHost cold warm\n  IdentityFile {folder}/person\n\
+         Host cold warm gate\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n  \
          IdentitiesOnly yes\n  IdentityAgent none\n  UserKnownHostsFile {folder}/known\n  GlobalKnownHostsFile none\n  \
          StrictHostKeyChecking yes\n  BatchMode yes\n  LogLevel ERROR\n\
          Host warm\n  ControlMaster auto\n  ControlPath {folder}/c\n"

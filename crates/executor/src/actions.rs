@@ -68,14 +68,7 @@ pub async fn carry_out(executor: &Arc<Executor>, action: Action) -> Result<Done,
         Action::Observe(seen) => executor.observe(&seen).map(|()| Done::Done {}),
         Action::RecordRead { from, limit } => record_read(executor, from, limit).await,
         Action::RecordVerify {} => record_verify(executor).await,
-        Action::RecordStats {} => {
-            let record = executor.record().clone();
-            let (_, definitions) = executor.named().registry();
-            let named: Vec<_> = definitions.into_iter().map(|definition| definition.name).collect();
-            let counted = tokio::task::spawn_blocking(move || statistics::count(&record, &named)).await;
-            let counted = counted.map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
-            Ok(Done::Stats(counted.map_err(|error| record_fault(&error))?))
-        }
+        Action::RecordStats {} => record_stats(executor).await,
         Action::GateAsked { from, port, since } => {
             Ok(Done::Count { count: executor.gate_asked().count(from, port, since) })
         }
@@ -219,6 +212,15 @@ async fn run_read(executor: &Arc<Executor>, id: &RunId, after: u64) -> Result<Do
     // The summary first: its end is then among the events, or behind them.
     let summary = Box::new(run.summary());
     Ok(Done::Run { run: summary, events: run.events(seen, RUN_PART) })
+}
+
+async fn record_stats(executor: &Arc<Executor>) -> Result<Done, Fault> {
+    let record = executor.record().clone();
+    let (_, definitions) = executor.named().registry();
+    let named: Vec<_> = definitions.into_iter().map(|definition| definition.name).collect();
+    let counted = tokio::task::spawn_blocking(move || statistics::count(&record, &named)).await;
+    let counted = counted.map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))?;
+    Ok(Done::Stats(counted.map_err(|error| record_fault(&error))?))
 }
 
 async fn record_read(executor: &Arc<Executor>, from: i64, limit: u32) -> Result<Done, Fault> {

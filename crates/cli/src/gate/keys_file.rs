@@ -80,7 +80,7 @@ mod tests {
             format!("restrict,command=\"/bin/sh\" {KEY}"),
             format!("restrict,command=\"/usr/local/bin/allod gate\" {KEY}"),
             format!("restrict,command=\"/usr/local/bin/allod recover --enrol\" {KEY}"),
-            format!("restrict,command=\"/usr/local/bin/allod gate --caller b"),
+            "restrict,command=\"/usr/local/bin/allod gate --caller b".to_owned(),
             format!("restrict,command=\"/usr/local/bin/allod gate --caller b\",pty {KEY}"),
             format!(
                 "restrict,command=\"/usr/local/bin/allod gate --caller b\",from=\"1.2.3.4\",port-forwarding {KEY}"

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 /// How many commands run at once, of all names.
 const ALL: u32 = 64;
-/// How many calls one caller makes within a minute, of all names.
+/// How many calls one caller makes within a minute, of all commands that say nothing else.
 const CALLS: usize = 600;
 /// How many callers and commands are told apart in counting calls.
 const COUNTED: usize = 20_000;
@@ -73,25 +73,20 @@ impl Turns {
         if inner.calls.len() >= COUNTED {
             inner.calls.retain(|_, calls| calls.back().is_some_and(|at| is_recent(*at, now)));
         }
-        let most = definition.per_minute.and_then(|most| usize::try_from(most).ok());
-        let counts = [(None, CALLS), (Some(definition.name.clone()), most.unwrap_or(CALLS))];
-        for (name, most) in &counts {
-            let calls = inner.calls.entry((caller.to_owned(), name.clone())).or_default();
-            while calls.front().is_some_and(|at| !is_recent(*at, now)) {
-                calls.pop_front();
-            }
-            if calls.len() >= *most {
-                let what = name.as_ref().map_or("commands".to_owned(), ToString::to_string);
-                return Err(Fault::new(
-                    FaultCode::TooMany,
-                    format!("{most} calls of {what} within a minute"),
-                )
-                .hint("wait a minute"));
-            }
+        let (name, most) = match definition.per_minute {
+            Some(most) => (Some(definition.name.clone()), usize::try_from(most).unwrap_or(usize::MAX)),
+            None => (None, CALLS),
+        };
+        let what = name.as_ref().map_or("commands".to_owned(), ToString::to_string);
+        let calls = inner.calls.entry((caller.to_owned(), name)).or_default();
+        while calls.front().is_some_and(|at| !is_recent(*at, now)) {
+            calls.pop_front();
         }
-        for (name, _) in counts {
-            inner.calls.entry((caller.to_owned(), name)).or_default().push_back(now);
+        if calls.len() >= most {
+            let message = format!("{most} calls of {what} within a minute");
+            return Err(Fault::new(FaultCode::TooMany, message).hint("wait a minute"));
         }
+        calls.push_back(now);
         Ok(())
     }
 
