@@ -20,7 +20,8 @@ pub(super) enum Event {
 
 /// What a line says, for this user.
 pub(super) fn parse(line: &str, user: &str) -> Option<Event> {
-    let message = message(line)?;
+    // sshd ends lines as terminals want them where it writes the file itself.
+    let message = message(line.strip_suffix('\r').unwrap_or(line))?;
     if let Some(rest) = message.strip_prefix("Failed publickey for ") {
         return place(rest.strip_prefix(user)?.strip_prefix(" from ")?).map(|(from, _)| Event::Failed(from));
     }
@@ -92,6 +93,7 @@ mod tests {
         let short = parse(&format!("Nov  2 19:40:00 web1 sshd-session[123]: {message}"), "allod-gate");
         assert_eq!(long, short);
         assert_eq!(long, parse(message, "allod-gate"), "{message}");
+        assert_eq!(long, parse(&format!("{message}\r"), "allod-gate"), "{message}");
         long
     }
 
