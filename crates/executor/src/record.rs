@@ -125,7 +125,8 @@ impl Recorder for ChangeRecorder {
         let reader = Reader {
             key: caller.key().cloned(),
             name: caller.name().to_owned(),
-            source: caller.source().map(str::to_owned),
+            // Each login over ssh has a port of its own, and they are one asker.
+            source: caller.source().map(|source| source.split(" port ").next().unwrap_or(source).to_owned()),
         };
         let denied = allod_audit::Read {
             request: request.id.to_string(),

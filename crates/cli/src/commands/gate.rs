@@ -19,8 +19,10 @@ pub struct Gate {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Stop all callers, by every door, and end what they run
+    #[command(after_help = "Example:\n  allod gate panic --server web1")]
     Panic,
     /// Let callers in again
+    #[command(after_help = "Example:\n  allod gate resume --server web1")]
     Resume,
 }
 

@@ -34,13 +34,16 @@ pub struct Runs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// What runs, and what ran lately
+    #[command(after_help = "Example:\n  allod runs list --server web1")]
     List,
     /// Watch a run to its end; its exit code is the run's
+    #[command(after_help = "Example:\n  allod runs attach run-0123456789ab")]
     Attach {
         /// Which
         run: RunId,
     },
     /// End a run and everything it started
+    #[command(after_help = "Example:\n  allod runs cancel run-0123456789ab")]
     Cancel {
         /// Which
         run: RunId,

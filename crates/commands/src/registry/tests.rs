@@ -111,6 +111,12 @@ fn a_file_that_could_mean_something_else_is_refused() {
 }
 
 #[test]
+fn no_command_takes_the_word_that_asks_what_there_is() {
+    let help = NamedCommandName::new("help").unwrap();
+    assert!(parse(&help, "summary = \"s\"\nexec = [\"/bin/true\"]").is_err());
+}
+
+#[test]
 fn an_unknown_name_and_one_that_is_not_for_the_caller_look_alike() {
     let unknown = decide("nothing", &[]).unwrap_err().to_string().replace("nothing", "NAME");
     let hidden = decide("inspect", &[]).unwrap_err().to_string().replace("inspect", "NAME");

@@ -34,6 +34,13 @@ pub fn parse(name: &NamedCommandName, text: &str) -> Result<Definition, Complain
         let complaint = Spot::default().complain(format!("larger than {DEFINITION} bytes"));
         return Err(Complaints::one(complaint));
     }
+    if name.as_str() == "help" {
+        let complaint =
+            Spot { line: 1, column: 1, path: String::new() }.complain("no command is called help");
+        return Err(Complaints::one(
+            complaint.hint("over ssh, `help` lists what there is: choose another name"),
+        ));
+    }
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         let offset = error.span().map_or(0, |span| span.start);
