@@ -137,6 +137,15 @@ impl Named {
         })
     }
 
+    /// Whether a parameter is one that the record has no value of, also where nothing came of the call.
+    pub(crate) fn is_secret(&self, command: &str, param: &str) -> bool {
+        let names = (allod_proto::NamedCommandName::new(command), allod_proto::ParamName::new(param));
+        let (Ok(command), Ok(param)) = names else { return false };
+        let rules = self.rules();
+        let definition = rules.registry.get(&command);
+        definition.and_then(|definition| definition.params.get(&param)).is_some_and(|param| param.secret)
+    }
+
     /// What a secret parameter is in the record: the same for the same value, and nothing more.
     pub(crate) fn hash(&self, value: &str) -> String {
         let digest = Digest::of([self.pepper.as_slice(), value.as_bytes()].concat());

@@ -96,10 +96,15 @@ fn target(permit: &Permit, command: &Command) -> Option<String> {
 }
 
 /// What was asked for, as far as it may be written down where nothing was decided.
-fn asked(command: &Command) -> Option<String> {
+fn asked(executor: &Executor, command: &Command) -> Option<String> {
     match command {
         Command::CommandRun(params) => {
-            let given = params.params.iter().map(|(name, value)| format!(" {name}={value}"));
+            let named = executor.named();
+            let is_secret = |name: &str| named.is_secret(&params.name, name);
+            let shown = |name: &str, value: &str| {
+                if is_secret(name) { named.hash(value) } else { value.to_owned() }
+            };
+            let given = params.params.iter().map(|(name, value)| format!(" {name}={}", shown(name, value)));
             let words = std::iter::once(params.name.clone()).chain(given).collect::<String>();
             Some(allod_commands::line::escape(words.as_bytes()))
         }
@@ -133,7 +138,7 @@ impl Recorder for ChangeRecorder {
             who: who(caller),
             command: request.command.name().as_str().to_owned(),
             app: request.command.app().cloned(),
-            asked: asked(&request.command),
+            asked: asked(&self.executor, &request.command),
             said: Some(cut(&fault.message)),
             result: Ending::Failed,
             code: Some(fault.code),

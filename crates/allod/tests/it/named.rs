@@ -592,6 +592,31 @@ async fn d13_d15_a_narrowed_key_a_revoked_key_and_a_limit_a_minute() {
 }
 
 #[tokio::test]
+async fn a_secret_parameter_is_in_no_line_of_the_record_whatever_comes_of_the_call() {
+    let named = Named::new().await;
+    named
+        .define(
+            "tell",
+            &format!(
+                "{}params.word = {{ pattern = \"[a-z]+\", secret = true }}\nparams.n = {{ integer = [1, 2] }}",
+                exec("/bin/echo", &["{word}", "{n}"])
+            ),
+        )
+        .await;
+    assert_eq!(stdout(&named.run(&["tell", "word=canarybird", "n=1"]).await.ok()), "canarybird 1\n");
+    named.run(&["tell", "word=canarybird", "n=9"]).await.refused(2);
+    let record = eventually("both are in the record", async || {
+        let record = named.record().await;
+        let denied = record.iter().any(|line| line["entry"] == "denied" && line.to_string().contains("n=9"));
+        denied.then_some(record)
+    })
+    .await;
+    let text = serde_json::to_string(&record).unwrap();
+    assert!(!text.contains("canarybird"), "{text}");
+    assert!(text.contains("hash:"), "{text}");
+}
+
+#[tokio::test]
 async fn d14_who_ran_what_how_often_and_what_never_ran() {
     let named = Named::new().await;
     named.define("used", &exec("/bin/true", &[])).await;
