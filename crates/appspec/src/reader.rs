@@ -1,7 +1,7 @@
 //! Takes keys out of a TOML table, each with its place. A key that nobody took is unknown: the list of known keys is
 //! the list of keys that were asked for, so the two can't drift apart.
 
-use crate::complaint::{At, Complaint, Spot, nearest};
+use crate::complaint::{At, Complaint, Complaints, Spot, nearest};
 use std::{borrow::Cow, collections::BTreeSet};
 use toml::{
     Spanned,
@@ -27,6 +27,21 @@ impl<'t> Reader<'t> {
             text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(after_newlines).collect();
         Self { text, line_starts, complaints: Vec::new() }
+    }
+
+    /// The text as a table.
+    ///
+    /// # Errors
+    /// What makes it none. What follows a syntax error may be read wrongly, so that alone is worth telling.
+    pub fn table(&mut self) -> Result<Spanned<DeTable<'t>>, Complaints> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in &errors {
+            let offset = error.span().map_or(0, |span| span.start);
+            let complaint = self.spot(offset, String::new()).complain(error.message().replace('\n', ", "));
+            self.complaints.push(complaint);
+        }
+        Complaints::check(std::mem::take(&mut self.complaints))?;
+        Ok(table)
     }
 
     /// The place of a byte of the text.

@@ -80,14 +80,7 @@ pub(crate) struct HealthWritten {
 /// Every complaint there is, about form and meaning, in the order of the file.
 pub fn parse(text: &str) -> Result<Written, Complaints> {
     let mut reader = Reader::new(text);
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let offset = error.span().map_or(0, |span| span.start);
-        let complaint = reader.spot(offset, String::new()).complain(error.message().replace('\n', ", "));
-        reader.complaints.push(complaint);
-    }
-    // What follows a syntax error may be read wrongly, so it alone is worth telling.
-    Complaints::check(std::mem::take(&mut reader.complaints))?;
+    let table = reader.table()?;
     let written = Written::read(&mut reader, table.get_ref());
     let mut complaints = reader.complaints;
     for environment in written.environments() {

@@ -33,6 +33,7 @@ pub mod scale;
 pub mod secrets;
 pub mod serve;
 pub mod servers;
+mod signing;
 pub mod socks;
 pub mod start;
 pub mod status;

@@ -90,13 +90,9 @@ enum Verb {
 
 /// Runs it with the program's own environment.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let _ = allod_daemon::close_to_inspection();
-    let settings = match Settings::try_parse_from(arguments) {
+    let settings: Settings = match local_door::settings(arguments) {
         Ok(settings) => settings,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(u8::from(error.use_stderr()).saturating_mul(2));
-        }
+        Err(code) => return code,
     };
     match settings.verb {
         None => over_ssh(&settings.place.run, None, settings.caller),

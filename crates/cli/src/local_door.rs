@@ -1,9 +1,10 @@
 //! The executor's own doors, as a program without privilege finds them: a socket that root, or we ourselves, listen at.
 
 use allod_proto::{CommandId, Fault, FaultCode};
+use clap::Parser;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustix::net::sockopt::socket_peercred;
-use std::{os::unix::net::UnixStream, path::Path, time::Duration};
+use std::{ffi::OsString, os::unix::net::UnixStream, path::Path, process::ExitCode, time::Duration};
 
 /// A connection to the executor, which takes what is written within `patience`.
 ///
@@ -19,6 +20,19 @@ pub(crate) fn connect(door: &Path, patience: Duration) -> Result<UnixStream, Fau
     }
     stream.set_write_timeout(Some(patience)).map_err(|error| unreachable(door, &error))?;
     Ok(stream)
+}
+
+/// The flags of a program that sshd runs, or what to end with where they make no sense.
+///
+/// # Errors
+/// The exit code, after it was said why.
+pub(crate) fn settings<T: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<T, ExitCode> {
+    // What is written here goes to whoever logged in; a system that can't do it is no reason to stop.
+    let _ = allod_daemon::close_to_inspection();
+    T::try_parse_from(arguments).map_err(|error| {
+        let _ = error.print();
+        ExitCode::from(u8::from(error.use_stderr()).saturating_mul(2))
+    })
 }
 
 /// That nobody answers there.

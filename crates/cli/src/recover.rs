@@ -51,14 +51,9 @@ struct Settings {
 
 /// Runs it with the program's own environment.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    // What is written here goes to whoever logged in; a system that can't do it is no reason to stop.
-    let _ = allod_daemon::close_to_inspection();
-    let settings = match Settings::try_parse_from(arguments) {
+    let settings: Settings = match local_door::settings(arguments) {
         Ok(settings) => settings,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(u8::from(error.use_stderr()).saturating_mul(2));
-        }
+        Err(code) => return code,
     };
     let told = sshd_told::told();
     let outcome = wish(&settings, told.original.as_deref()).and_then(|wish| match wish {

@@ -94,8 +94,23 @@ impl Session {
             }
             return Ok(all.to_vec());
         }
+        self.each_once(self.globals.server.iter())
+    }
+
+    /// The servers named by `--server` and by a command's own `--on`, each once; `None` when neither is given.
+    ///
+    /// # Errors
+    /// [`Failure`] when one is not known.
+    pub fn servers_on(&self, on: &[String]) -> Result<Option<Vec<Server>>, Failure> {
+        if on.is_empty() && self.globals.server.is_empty() {
+            return Ok(None);
+        }
+        self.each_once(self.globals.server.iter().chain(on)).map(Some)
+    }
+
+    fn each_once<'a>(&self, names: impl Iterator<Item = &'a String>) -> Result<Vec<Server>, Failure> {
         let mut chosen: Vec<Server> = Vec::new();
-        for name in &self.globals.server {
+        for name in names {
             let server = self.server(name)?;
             if !chosen.contains(&server) {
                 chosen.push(server);
@@ -141,13 +156,13 @@ impl Session {
     /// # Errors
     /// As [`Session::connect`].
     pub async fn connect_to(&self, server: &Server, address: SocketAddr) -> Result<Client, Failure> {
-        let memory = FileMemory::load(
-            &self.known(),
-            &self.settings.config,
-            &server.identity,
-            Arc::clone(&self.output),
-        )?;
-        self.connect_with(server, address, Box::new(memory)).await
+        let memory = self.memory(server)?;
+        self.connect_with(server, address, memory).await
+    }
+
+    fn memory(&self, server: &Server) -> Result<Box<dyn Memory>, Failure> {
+        let output = Arc::clone(&self.output);
+        Ok(Box::new(FileMemory::load(&self.known(), &self.settings.config, &server.identity, output)?))
     }
 
     /// The same with another memory, for a server that is to be trusted anew.
@@ -160,6 +175,8 @@ impl Session {
         address: SocketAddr,
         memory: Box<dyn Memory>,
     ) -> Result<Client, Failure> {
+        // Before a key is looked for, which may ask for a passphrase.
+        self.check_peer(address).await?;
         let candidates = self.candidates(server)?;
         self.explain(server, address, &candidates);
         self.open(server, address, Box::new(candidates), memory).await
@@ -176,13 +193,9 @@ impl Session {
     ) -> Result<Client, Failure> {
         let on = |failure: Failure| failure.on(&server.name);
         let address = self.resolve(&server.address).await.map_err(on)?;
-        let memory = FileMemory::load(
-            &self.known(),
-            &self.settings.config,
-            &server.identity,
-            Arc::clone(&self.output),
-        )?;
-        self.open(server, address, keys, Box::new(memory)).await.map_err(on)
+        self.check_peer(address).await.map_err(on)?;
+        let memory = self.memory(server)?;
+        self.open(server, address, keys, memory).await.map_err(on)
     }
 
     async fn open(
@@ -192,7 +205,6 @@ impl Session {
         keys: Box<dyn allod_rpc::client::Keys>,
         memory: Box<dyn Memory>,
     ) -> Result<Client, Failure> {
-        self.check_peer(address).await?;
         let peer = Peer {
             name: server.name.clone(),
             address,

@@ -43,6 +43,29 @@ where
     answers
 }
 
+/// The one server that something is on: the one named, the only one, or the one whose answer knows it.
+///
+/// # Errors
+/// What one of them failed with when none knows it, else `nobody`.
+pub async fn server_that_knows<T, F>(
+    session: &Session,
+    ask: impl Fn(Server, Client) -> F,
+    knows: impl Fn(&T) -> bool,
+    nobody: Failure,
+) -> Result<Server, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    if let Ok(server) = session.one_server() {
+        return Ok(server);
+    }
+    let answers = ask_all(session, session.servers()?, ask).await;
+    if let Some(found) = answers.iter().find(|answer| answer.outcome.as_ref().is_ok_and(&knows)) {
+        return Ok(found.server.clone());
+    }
+    Err(answers.into_iter().find_map(|answer| answer.outcome.err()).unwrap_or(nobody))
+}
+
 async fn one<T, F>(
     session: &Session,
     server: &Server,

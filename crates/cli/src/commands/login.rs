@@ -2,14 +2,17 @@
 //! a passphrase or an answer each time.
 
 use crate::{
-    commands::fleet::{Asked, DEADLINE, conclude},
+    commands::{
+        fleet::{Asked, DEADLINE, conclude},
+        signing::first_that_signs,
+    },
     failure::Failure,
     inventory::Server,
     keys::Login as Kept,
     render::{Style, Table, table::Tone, time::local},
     session::Session,
 };
-use allod_proto::{FaultCode, Fingerprint, Role, Timestamp, limits, messages::keys::KeysCan};
+use allod_proto::{FaultCode, Role, Timestamp, limits, messages::keys::KeysCan};
 use allod_rpc::client::OneKey;
 use allod_signing::{KeySigner, Signer, Terms};
 use clap::Args;
@@ -56,7 +59,10 @@ fn lasting(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// [`Failure`] when nothing could be signed, or no server accepts it.
 pub async fn run(session: &Session, login: Login) -> Result<(), Failure> {
-    let servers = servers(session, &login.on)?;
+    let servers = match session.servers_on(&login.on)? {
+        Some(servers) => servers,
+        None => session.servers()?,
+    };
     let now = session.now();
     let key = fresh_key()?;
     let terms = Terms::new(
@@ -66,7 +72,11 @@ pub async fn run(session: &Session, login: Login) -> Result<(), Failure> {
         (now, now.plus(login.lasting)),
     )
     .map_err(|why| Failure::usage(why.to_string()).hint("`--on SERVER` names fewer servers"))?;
-    let (parent, delegation) = sign(session, servers.clone(), terms).await?;
+    let first = servers.first().ok_or(crate::inventory::InventoryError::Empty)?;
+    let what = format!("signs once for {} servers", servers.len());
+    let sign = move |signer: &dyn Signer| terms.sign(signer);
+    let (parent, delegation) = first_that_signs(session, first, &what, sign).await?;
+    let parent = parent.fingerprint();
     let logins = session.logins();
     logins.keep(&key, &parent, &delegation, now)?;
     let (held, _) = logins.load(now)?;
@@ -82,50 +92,12 @@ pub async fn run(session: &Session, login: Login) -> Result<(), Failure> {
     show(session, &answers, &kept, accepted)
 }
 
-/// Those of `--on` and `--server`; all of them when neither is given.
-fn servers(session: &Session, on: &[String]) -> Result<Vec<Server>, Failure> {
-    let mut chosen =
-        if on.is_empty() || !session.globals.server.is_empty() { session.servers()? } else { Vec::new() };
-    for name in on {
-        let server = session.server(name)?;
-        if !chosen.contains(&server) {
-            chosen.push(server);
-        }
-    }
-    Ok(chosen)
-}
-
 fn fresh_key() -> Result<KeySigner, Failure> {
     let mut seed = Zeroizing::new([0; 32]);
     SystemRandom::new()
         .fill(seed.as_mut())
         .map_err(|_| Failure::new(FaultCode::Internal, "the system gives no random numbers"))?;
     Ok(KeySigner::generate(*seed, "allod login"))
-}
-
-/// Has the first key that can sign sign, and tells which it was.
-async fn sign(
-    session: &Session,
-    servers: Vec<Server>,
-    terms: Terms,
-) -> Result<(Fingerprint, allod_signing::Delegation), Failure> {
-    let first = servers.first().ok_or(crate::inventory::InventoryError::Empty)?;
-    let mut candidates = session.own_keys(first)?;
-    loop {
-        let signer = allod_rpc::client::Keys::next(&mut candidates)?
-            .ok_or_else(|| allod_rpc::client::ClientError::NoKey(String::new()))?;
-        let (parent, terms) = (signer.fingerprint(), terms.clone());
-        session.output.note(&format!("{parent} signs once for {} servers", servers.len()));
-        // An agent may wait for a finger on its key.
-        let signed = tokio::task::spawn_blocking(move || terms.sign(signer.as_ref())).await;
-        match signed.map_err(|error| Failure::new(FaultCode::Internal, error.to_string()))? {
-            Ok(delegation) => return Ok((parent, delegation)),
-            Err(error) if session.globals.key.is_some() => {
-                return Err(Failure::new(FaultCode::Refused, error.to_string()));
-            }
-            Err(error) => session.output.note(&format!("{parent} is passed over: {error}")),
-        }
-    }
 }
 
 /// Asks each server whether it accepts the fresh key, with no other to fall back on.

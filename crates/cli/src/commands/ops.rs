@@ -4,8 +4,12 @@ mod attach;
 mod cancel;
 mod list;
 
-use crate::{failure::Failure, inventory::Server, session::Session};
-use allod_proto::{FaultCode, OperationId, messages::ops::OpsList};
+use crate::{commands::fleet::server_that_knows, failure::Failure, inventory::Server, session::Session};
+use allod_proto::{
+    FaultCode, OperationId,
+    messages::ops::{OpsList, OpsListReply},
+};
+use allod_rpc::client::Client;
 use clap::{Args, Subcommand};
 
 /// `allod ops`.
@@ -43,22 +47,9 @@ pub async fn run(session: &Session, ops: Ops) -> Result<(), Failure> {
 
 /// The server that an operation runs on: the one named, the only one, or the one that knows it.
 async fn server_of(session: &Session, operation: &OperationId) -> Result<Server, Failure> {
-    if let Ok(server) = session.one_server() {
-        return Ok(server);
-    }
-    let answers = crate::commands::fleet::ask_all(session, session.servers()?, |_, mut client| async move {
-        Ok(client.call(OpsList::default()).await?)
-    })
-    .await;
-    let knows = |answer: &&crate::commands::fleet::Asked<allod_proto::messages::ops::OpsListReply>| {
-        answer.outcome.as_ref().is_ok_and(|reply| reply.operations.iter().any(|known| known.id == *operation))
-    };
-    if let Some(found) = answers.iter().find(knows) {
-        return Ok(found.server.clone());
-    }
-    if let Some(failure) = answers.into_iter().find_map(|answer| answer.outcome.err()) {
-        return Err(failure);
-    }
-    Err(Failure::new(FaultCode::NotFound, format!("no server knows the operation {operation}"))
-        .hint("`allod ops list` shows the ones there are"))
+    let nobody = Failure::new(FaultCode::NotFound, format!("no server knows the operation {operation}"))
+        .hint("`allod ops list` shows the ones there are");
+    let ask = |_, mut client: Client| async move { Ok(client.call(OpsList::default()).await?) };
+    let knows = |reply: &OpsListReply| reply.operations.iter().any(|known| known.id == *operation);
+    server_that_knows(session, ask, knows, nobody).await
 }

@@ -56,7 +56,10 @@ pub struct Run {
 /// # Errors
 /// [`Failure`] when it does not end well, with the command's own exit code.
 pub async fn run(session: &Session, run: Run) -> Result<(), Failure> {
-    let servers = servers(session, &run.on)?;
+    let servers = match session.servers_on(&run.on)? {
+        Some(servers) => servers,
+        None => vec![session.one_server()?],
+    };
     let ask = CommandRun {
         name: run.name.clone(),
         params: params(&run.params)?,
@@ -69,21 +72,11 @@ pub async fn run(session: &Session, run: Run) -> Result<(), Failure> {
     }
 }
 
-fn servers(session: &Session, on: &[String]) -> Result<Vec<Server>, Failure> {
-    if on.is_empty() && session.globals.server.is_empty() {
-        return session.one_server().map(|server| vec![server]);
-    }
-    let mut chosen = if session.globals.server.is_empty() { Vec::new() } else { session.servers()? };
-    for name in on {
-        let server = session.server(name)?;
-        if !chosen.contains(&server) {
-            chosen.push(server);
-        }
-    }
-    Ok(chosen)
-}
-
-fn params(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+/// `name=value` words.
+///
+/// # Errors
+/// [`Failure`] for a word that is none, and for a name that is given twice.
+pub(super) fn params(words: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let mut params = BTreeMap::new();
     for word in words {
         let (name, value) = word.split_once('=').ok_or_else(|| {

@@ -2,7 +2,7 @@
 
 use super::run::{Follower, Shown, conclude as end_as};
 use crate::{
-    commands::fleet::{Asked, ask_all, conclude},
+    commands::fleet::{Asked, ask_all, conclude, server_that_knows},
     failure::Failure,
     inventory::Server,
     render::{
@@ -17,6 +17,7 @@ use allod_proto::{
     messages::named::{CommandCancel, CommandRuns, CommandRunsReply},
     named::RunState,
 };
+use allod_rpc::client::Client;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -76,13 +77,12 @@ pub async fn run(session: &Session, runs: Runs) -> Result<(), Failure> {
     }
 }
 
-async fn ask(session: &Session) -> Result<Vec<Asked<CommandRunsReply>>, Failure> {
-    let servers = session.servers()?;
-    Ok(ask_all(session, servers, |_, mut client| async move { Ok(client.call(CommandRuns {}).await?) }).await)
+async fn ask(_: Server, mut client: Client) -> Result<CommandRunsReply, Failure> {
+    Ok(client.call(CommandRuns {}).await?)
 }
 
 async fn list(session: &Session) -> Result<(), Failure> {
-    let answers = ask(session).await?;
+    let answers = ask_all(session, session.servers()?, ask).await;
     let rows = answers.iter().map(|answer| match &answer.outcome {
         Ok(reply) => json!({"server": answer.server.name, "ok": true, "runs": reply.runs}),
         Err(failure) => json!({"server": answer.server.name, "ok": false, "fault": failure.fault}),
@@ -119,21 +119,10 @@ fn text(answers: &[Asked<CommandRunsReply>], style: Style) -> String {
     if table.is_empty() { "nothing ran lately\n".to_owned() } else { table.render(style) }
 }
 
-/// The server that a run is on: the one named, the only one, or the one that knows it.
+/// The server that a run is on.
 async fn server_of(session: &Session, run: &RunId) -> Result<Server, Failure> {
-    if let Ok(server) = session.one_server() {
-        return Ok(server);
-    }
-    let answers = ask(session).await?;
-    let knows = |answer: &&Asked<CommandRunsReply>| {
-        answer.outcome.as_ref().is_ok_and(|reply| reply.runs.iter().any(|known| known.id == *run))
-    };
-    if let Some(found) = answers.iter().find(knows) {
-        return Ok(found.server.clone());
-    }
-    if let Some(failure) = answers.into_iter().find_map(|answer| answer.outcome.err()) {
-        return Err(failure);
-    }
-    Err(Failure::new(FaultCode::NotFound, format!("no server knows the run {run}"))
-        .hint("`allod runs list` shows the last ones"))
+    let nobody = Failure::new(FaultCode::NotFound, format!("no server knows the run {run}"))
+        .hint("`allod runs list` shows the last ones");
+    let knows = |reply: &CommandRunsReply| reply.runs.iter().any(|known| known.id == *run);
+    server_that_knows(session, ask, knows, nobody).await
 }

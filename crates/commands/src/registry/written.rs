@@ -41,13 +41,7 @@ pub fn parse(name: &NamedCommandName, text: &str) -> Result<Definition, Complain
             complaint.hint("over ssh, `help` lists what there is: choose another name"),
         ));
     }
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let offset = error.span().map_or(0, |span| span.start);
-        let complaint = reader.spot(offset, String::new()).complain(error.message().replace('\n', ", "));
-        reader.complaints.push(complaint);
-    }
-    Complaints::check(std::mem::take(&mut reader.complaints))?;
+    let table = reader.table()?;
     let definition = File::read(&mut reader, name, table.get_ref());
     Complaints::check(reader.complaints)?;
     definition.ok_or_else(|| Complaints::one(Spot::default().complain("it can't be read")))

@@ -7,7 +7,7 @@ use crate::{
     isolation::Isolation,
     secrets::OpenSecrets,
     shim::{
-        order::{Answer, Order, Running, Task},
+        order::{Answer, Order, Running, Task, tell},
         tree,
     },
 };
@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncReadExt as _,
     process::{Child, ChildStdin, Command},
     time::timeout,
 };
@@ -197,16 +197,7 @@ impl Shim {
 
     /// Tells the order; nothing of it is left here then.
     async fn order(&mut self, order: Order) -> Result<(), Fault> {
-        let json = encode(&order)?;
-        drop(order);
-        let length = u64::try_from(json.len()).unwrap_or(u64::MAX).to_le_bytes();
-        let sending = async {
-            self.orders.write_all(&length).await?;
-            self.orders.write_all(&json).await?;
-            self.orders.flush().await
-        };
-        let sent = timeout(STARTING, sending).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        sent.map_err(|error| failure::of_io("tell a shim its order", &error))
+        tell(order, &mut self.orders).await
     }
 
     async fn answer(&mut self, patience: Duration) -> Result<Answer, Fault> {
@@ -240,20 +231,6 @@ impl Shim {
         let pid = self.child.id()?;
         tree::stat(pid).map(|stat| Running { pid, start: stat.start })
     }
-}
-
-/// The order as JSON, in memory that never grows and is wiped.
-fn encode(order: &Order) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    // In JSON, text is at most six times as long.
-    let text = |text: &str| text.len().saturating_mul(6).saturating_add(16);
-    let plain =
-        order.argv.iter().map(|arg| text(arg)).chain(order.env.iter().map(|(k, v)| text(k) + text(v)));
-    let secret = order.secrets.iter().chain(&order.secret_env).map(|(k, v)| text(k.as_str()) + text(v));
-    let most = plain.chain(secret).fold(64 * 1024, usize::saturating_add);
-    let mut json = Zeroizing::new(Vec::with_capacity(most));
-    serde_json::to_writer(&mut *json, order)
-        .map_err(|error| failure::of_io("write an order", &error.into()))?;
-    Ok(json)
 }
 
 fn compose(

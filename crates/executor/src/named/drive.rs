@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Executor, failure,
     isolation::Isolation,
-    shim::order::{Answer, CommandTask, LARGEST_ANSWER_LINE, Order, Task},
+    shim::order::{Answer, CommandTask, LARGEST_ANSWER_LINE, Order, Task, tell},
 };
 use allod_audit::Ending;
 use allod_commands::NamedCall;
@@ -33,14 +33,12 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, ChildStdout, Command},
     sync::oneshot,
     time::timeout,
 };
 
-/// How long a shim may take to hear its order.
-const ORDERING: Duration = Duration::from_secs(20);
 /// How much longer than its command's time a shim may take to say how it ended.
 const SLACK: Duration = Duration::from_secs(20);
 /// The shortest time that somebody waits for their turn.
@@ -239,18 +237,8 @@ async fn start(order: Order, program: &Program) -> Result<Child, Fault> {
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    let json = serde_json::to_vec(&order).map_err(|error| failed(error.into()))?;
-    let length = u64::try_from(json.len()).unwrap_or(u64::MAX).to_le_bytes();
     let orders = child.stdin.as_mut().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
-    let sending = async {
-        orders.write_all(&length).await?;
-        orders.write_all(&json).await?;
-        orders.flush().await
-    };
-    timeout(ORDERING, sending)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(failed)?;
+    tell(order, orders).await?;
     Ok(child)
 }
 
@@ -271,7 +259,7 @@ async fn follow(run: &Run, child: &mut Child, time: Duration) -> Result<Ended, F
     let failed = |error: io::Error| failure::of_io("hear a command's shim", &error);
     let stdout = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
     let mut lines = BufReader::with_capacity(64 * 1024, stdout);
-    let until = tokio::time::Instant::now().checked_add(time);
+    let mut overdue = std::pin::pin!(tokio::time::sleep(time));
     let (mut output, mut cancelled) = (0_u64, false);
     let mut abandoned = std::pin::pin!(run.abandoned());
     // What was read of a line stays here when something else comes first.
@@ -290,9 +278,7 @@ async fn follow(run: &Run, child: &mut Child, time: Duration) -> Result<Ended, F
                 continue;
             }
             answer = next(&mut lines, &mut line) => answer.map_err(failed)?,
-            () = sleep_until(until) => {
-                return Err(failed(io::ErrorKind::TimedOut.into()));
-            }
+            () = &mut overdue => return Err(failed(io::ErrorKind::TimedOut.into())),
         };
         match answer {
             Some(Answer::Output { stream, bytes }) => {
@@ -314,13 +300,6 @@ async fn follow(run: &Run, child: &mut Child, time: Duration) -> Result<Ended, F
             }
             None => return Err(Fault::new(FaultCode::Internal, "the shim ended without a word")),
         }
-    }
-}
-
-async fn sleep_until(until: Option<tokio::time::Instant>) {
-    match until {
-        Some(until) => tokio::time::sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }
 

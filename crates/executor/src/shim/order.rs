@@ -1,10 +1,15 @@
 //! What executor and shim say to each other: one order through a pipe, one answer back, and then JSON lines on the
 //! instance's control socket. Unknown fields are ignored, because a shim outlives the program that started it.
 
-use allod_proto::SecretName;
+use crate::failure;
+use allod_proto::{Fault, SecretName};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, io, path::PathBuf, time::Duration};
+use tokio::{io::AsyncWriteExt as _, process::ChildStdin, time::timeout};
 use zeroize::Zeroizing;
+
+/// How long a shim may take to hear its order.
+const TELLING: Duration = Duration::from_secs(20);
 
 /// The largest order, in bytes.
 pub(crate) const LARGEST_ORDER: u64 = 64 * 1024 * 1024;
@@ -34,6 +39,38 @@ pub(crate) struct Order {
     pub(crate) executor_uid: u32,
     /// What to do with the program.
     pub(crate) task: Task,
+}
+
+/// Tells a shim its order; nothing of it is left here then.
+pub(crate) async fn tell(order: Order, shim: &mut ChildStdin) -> Result<(), Fault> {
+    let json = encode(&order)?;
+    drop(order);
+    let length = u64::try_from(json.len()).unwrap_or(u64::MAX).to_le_bytes();
+    let sending = async {
+        shim.write_all(&length).await?;
+        shim.write_all(&json).await?;
+        shim.flush().await
+    };
+    let sent = timeout(TELLING, sending).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    sent.map_err(|error| failure::of_io("tell a shim its order", &error))
+}
+
+/// The order as JSON, in memory that never grows and is wiped.
+fn encode(order: &Order) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    // In JSON, text is at most six times as long.
+    let text = |text: &str| text.len().saturating_mul(6).saturating_add(16);
+    let plain =
+        order.argv.iter().map(|arg| text(arg)).chain(order.env.iter().map(|(k, v)| text(k) + text(v)));
+    let secret = order.secrets.iter().chain(&order.secret_env).map(|(k, v)| text(k.as_str()) + text(v));
+    let input = match &order.task {
+        Task::Command(command) => command.stdin.as_ref().map_or(0, String::len),
+        Task::Keep { .. } | Task::Once { .. } => 0,
+    };
+    let most = plain.chain(secret).chain([input]).fold(64 * 1024, usize::saturating_add);
+    let mut json = Zeroizing::new(Vec::with_capacity(most));
+    serde_json::to_writer(&mut *json, order)
+        .map_err(|error| failure::of_io("write an order", &error.into()))?;
+    Ok(json)
 }
 
 impl fmt::Debug for Order {

@@ -1,17 +1,17 @@
 //! `allod commands approve`: a second person's yes to one run. It is signed by their own key over exactly what may be run,
 //! so that it can be shown to anybody later.
 
-use crate::{failure::Failure, render::time::local, session::Session};
+use crate::{commands::signing::first_that_signs, failure::Failure, render::time::local, session::Session};
 use allod_proto::{
     FaultCode, NamedCommandName, Nonce, ParamName, Timestamp,
     messages::named::CommandApprove,
     named::{APPROVAL_NAMESPACE, Approval},
 };
-use allod_rpc::client::{Client, Keys as _, OneKey};
+use allod_rpc::client::OneKey;
 use allod_signing::{Signer, sshsig};
 use clap::Args;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 /// `allod commands approve`.
 #[derive(Debug, Args)]
@@ -45,9 +45,11 @@ pub(super) async fn run(session: &Session, approve: Approve) -> Result<(), Failu
         nonce: nonce()?,
     };
     let bytes = approval.bytes(&server.identity);
-    let (signer, signature) = sign(session, &server, bytes).await?;
+    let sign = move |signer: &dyn Signer| signer.sign(APPROVAL_NAMESPACE, &bytes);
+    let (signer, signature) = first_that_signs(session, &server, "signs the approval", sign).await?;
     let expires: Timestamp = approval.expires;
-    let mut client = connect(session, &server, signer).await?;
+    // The same key makes the request: the server takes an approval from whoever signed it.
+    let mut client = session.connect_as(&server, Box::new(OneKey::new(signer))).await?;
     let reply = client.call(CommandApprove { approval, signature: sshsig::to_base64(&signature) }).await;
     let reply = reply.map_err(|error| Failure::from(error).on(&server.name))?;
     session.output.document(&reply, |_| {
@@ -62,15 +64,11 @@ pub(super) async fn run(session: &Session, approve: Approve) -> Result<(), Failu
 }
 
 fn params(words: &[String]) -> Result<BTreeMap<ParamName, String>, Failure> {
-    let mut params = BTreeMap::new();
-    for word in words {
-        let pair = word.split_once('=').and_then(|(name, value)| Some((ParamName::new(name).ok()?, value)));
-        let (name, value) = pair.ok_or_else(|| {
-            Failure::usage(format!("{word:?} is no parameter")).hint("write it as name=value")
-        })?;
-        params.insert(name, value.to_owned());
-    }
-    Ok(params)
+    let named = |(name, value)| match ParamName::new(name) {
+        Ok(name) => Ok((name, value)),
+        Err(error) => Err(Failure::usage(error.to_string())),
+    };
+    crate::commands::run::params(words)?.into_iter().map(named).collect()
 }
 
 fn nonce() -> Result<Nonce, Failure> {
@@ -81,38 +79,4 @@ fn nonce() -> Result<Nonce, Failure> {
         .map_err(|_| failed("the system gives no random numbers".to_owned()))?;
     let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     Nonce::new(text).map_err(|error| failed(error.to_string()))
-}
-
-/// The first key that can sign: a key itself, never one that signs in another's name.
-async fn sign(
-    session: &Session,
-    server: &crate::inventory::Server,
-    bytes: Vec<u8>,
-) -> Result<(Arc<dyn Signer>, Vec<u8>), Failure> {
-    let mut candidates = session.own_keys(server)?;
-    loop {
-        let signer =
-            candidates.next()?.ok_or_else(|| allod_rpc::client::ClientError::NoKey(String::new()))?;
-        let (key, bytes) = (signer.fingerprint(), bytes.clone());
-        session.output.note(&format!("{key} signs the approval"));
-        // An agent may wait for a finger on its key.
-        let signing = Arc::clone(&signer);
-        let signed = tokio::task::spawn_blocking(move || signing.sign(APPROVAL_NAMESPACE, &bytes)).await;
-        match signed.map_err(|error| Failure::new(FaultCode::Internal, error.to_string()))? {
-            Ok(signature) => return Ok((signer, signature)),
-            Err(error) if session.globals.key.is_some() => {
-                return Err(Failure::new(FaultCode::Refused, error.to_string()));
-            }
-            Err(error) => session.output.note(&format!("{key} is passed over: {error}")),
-        }
-    }
-}
-
-/// The same key makes the request: the server takes an approval from whoever signed it.
-async fn connect(
-    session: &Session,
-    server: &crate::inventory::Server,
-    signer: Arc<dyn Signer>,
-) -> Result<Client, Failure> {
-    session.connect_as(server, Box::new(OneKey::new(signer))).await
 }
