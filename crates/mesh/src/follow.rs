@@ -10,6 +10,8 @@ use tokio::{
 
 /// How often it is tried again where no change is told.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How often where the port is taken: as a rule by what this program itself let go of just now.
+const TAKEN: Duration = Duration::from_millis(20);
 /// How long a start waits for a port that is still taken, as after a restart.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -28,6 +30,16 @@ struct Bound {
     under: MeshStatus,
 }
 
+impl Bound {
+    /// Whether it listens where the mesh has the machine `now`. What it was bound under may have been told late: a driver's
+    /// status is older than the listener that the same driver gave.
+    fn is_still_at(&self, now: &MeshStatus) -> bool {
+        let at = || self.listener.addresses().iter().map(SocketAddr::ip);
+        !self.under.is_elsewhere(now)
+            || self.under.interface == now.interface && at().eq(now.addresses.iter().copied())
+    }
+}
+
 impl FollowingListener {
     /// Listens on `port`, waiting for as long as time may mend what is in the way; 0 picks a free port and keeps it.
     ///
@@ -43,7 +55,10 @@ impl FollowingListener {
             match this.bind().await {
                 Ok(()) => return Ok(this),
                 Err(error) if error.may_pass() => waiting(&error, &mut said),
-                Err(MeshError::Listen { .. }) if begun.elapsed() < PORT_PATIENCE => {}
+                Err(MeshError::Listen { .. }) if begun.elapsed() < PORT_PATIENCE => {
+                    sleep(TAKEN).await;
+                    continue;
+                }
                 Err(error) => return Err(error),
             }
             this.until_something_changes().await;
@@ -65,8 +80,9 @@ impl FollowingListener {
     /// The next connection, as [`Listener::accept`] gives it, wherever the machine's addresses have gone meanwhile.
     pub async fn accept(&mut self) -> Connection {
         let mut said = None;
+        let mut let_go = Instant::now();
         loop {
-            if let Some(bound) = &self.bound {
+            if let Some(bound) = &mut self.bound {
                 tokio::select! {
                     connection = bound.listener.accept() => return connection,
                     told = self.changes.changed() => {
@@ -74,7 +90,9 @@ impl FollowingListener {
                             // A driver that will never tell of anything.
                             return bound.listener.accept().await;
                         }
-                        if !bound.under.is_elsewhere(&self.changes.borrow_and_update()) {
+                        let now = self.changes.borrow_and_update().clone();
+                        if bound.is_still_at(&now) {
+                            bound.under = now;
                             continue;
                         }
                     }
@@ -84,11 +102,13 @@ impl FollowingListener {
                 self.failures = self.failures();
                 self.bound = None;
                 said = None;
+                let_go = Instant::now();
             }
             match self.bind().await {
                 Ok(()) => {
                     tracing::info!(addresses = ?self.addresses(), "listening where the mesh has us now")
                 }
+                Err(MeshError::Listen { .. }) if let_go.elapsed() < PORT_PATIENCE => sleep(TAKEN).await,
                 Err(error) => {
                     waiting(&error, &mut said);
                     self.until_something_changes().await;

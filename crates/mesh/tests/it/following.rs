@@ -2,8 +2,8 @@
 
 use crate::local_api::{Daemon, Reply, status};
 use allod_mesh::{
-    Connection, FollowingListener, Interfaces, Mesh, MeshError, MeshStatus, StaticMesh, StaticSettings,
-    TailscaledMesh, TailscaledSettings,
+    Answer, Connection, FollowingListener, Interfaces, Listener, Mesh, MeshError, MeshStatus, Peer,
+    StaticMesh, StaticSettings, TailscaledMesh, TailscaledSettings,
 };
 use std::{
     net::SocketAddr,
@@ -14,7 +14,7 @@ use std::{
     task::{Context, Wake, Waker},
     time::Duration,
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
 
 /// Longer than any machine is busy; reached only when something is wrong.
 const EVER: Duration = Duration::from_secs(60);
@@ -73,6 +73,56 @@ async fn a_driver_that_never_tells_of_a_change_does_not_keep_its_listener_busy()
     let mut accepting = std::pin::pin!(listener.accept());
     assert!(accepting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     assert_eq!(counted.0.load(Ordering::Relaxed), 0);
+}
+
+/// A mesh whose status is told late, as where a daemon answers to one question before it does to the other.
+struct Late {
+    mesh: StaticMesh,
+    told: watch::Receiver<MeshStatus>,
+    listens: AtomicUsize,
+}
+
+impl Mesh for Late {
+    fn status(&self) -> Answer<'_, MeshStatus> {
+        self.mesh.status()
+    }
+    fn listen(&self, port: u16) -> Answer<'_, Listener> {
+        self.listens.fetch_add(1, Ordering::Relaxed);
+        self.mesh.listen(port)
+    }
+    fn whois(&self, peer: SocketAddr) -> Answer<'_, Option<Peer>> {
+        self.mesh.whois(peer)
+    }
+    fn connect(&self, to: SocketAddr) -> Answer<'_, Connection> {
+        self.mesh.connect(to)
+    }
+    fn watch(&self) -> watch::Receiver<MeshStatus> {
+        self.told.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_listener_that_is_already_where_the_mesh_says_is_left_alone_until_the_mesh_says_otherwise() {
+    let mesh = StaticMesh::start(StaticSettings::loopback()).unwrap();
+    let there = mesh.status().await.unwrap();
+    let away = MeshStatus { addresses: Vec::new(), up: false, ..there.clone() };
+    let (tell, told) = watch::channel(away.clone());
+    let mesh = Arc::new(Late { mesh, told, listens: AtomicUsize::new(0) });
+    let mut listener = FollowingListener::open(Arc::clone(&mesh) as Arc<dyn Mesh>, 0).await.unwrap();
+    let at = listener.addresses()[0];
+
+    tell.send_replace(there.clone());
+    let _met = meet(&mut listener, at).await;
+    assert_eq!(mesh.listens.load(Ordering::Relaxed), 1);
+
+    // What it was first bound under is forgotten: the machine leaves for good this time.
+    tell.send_replace(away);
+    let bound_anew = async {
+        while mesh.listens.load(Ordering::Relaxed) < 2 {
+            meet(&mut listener, at).await;
+        }
+    };
+    timeout(EVER, bound_anew).await.unwrap();
 }
 
 #[tokio::test]
