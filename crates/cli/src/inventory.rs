@@ -1,7 +1,8 @@
 //! The servers a person knows: `servers.toml`, one table each, with what is pinned of it. Every change is one atomic
 //! write under a lock; a file that can't be read is never taken for an empty one.
 
-use allod_proto::{FaultCode, Fingerprint, headers::MANAGEMENT_PORT};
+use crate::failure::Failure;
+use allod_proto::{FaultCode, Fingerprint};
 use allod_store::{StoreError, create_folder, sweep_temporaries, write_atomic};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -32,6 +33,19 @@ pub struct Server {
     /// The key file to sign with, where it is not to be found by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+}
+
+impl Server {
+    /// The key that signs heads of its record.
+    ///
+    /// # Errors
+    /// [`Failure`] where none is pinned.
+    pub fn pinned_record_key(&self) -> Result<&Fingerprint, Failure> {
+        self.record_key.as_ref().ok_or_else(|| {
+            Failure::new(FaultCode::Untrusted, format!("the record key of {} is not pinned", self.name))
+                .hint(format!("`allod servers trust {}` pins it", self.name))
+        })
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -265,14 +279,14 @@ pub fn is_name(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'))
 }
 
-/// `host` and `port` as `host:port`, with the management port where none is given. IPv6 addresses may come bare.
+/// `host` as `host:port`, with `port` where it has none. IPv6 addresses may come bare.
 #[must_use]
-pub fn with_port(host: &str) -> String {
+pub fn with_port(host: &str, port: u16) -> String {
     if let Ok(address) = host.parse::<std::net::IpAddr>() {
-        return std::net::SocketAddr::new(address, MANAGEMENT_PORT).to_string();
+        return std::net::SocketAddr::new(address, port).to_string();
     }
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    if has_port { host.to_owned() } else { format!("{host}:{MANAGEMENT_PORT}") }
+    if has_port { host.to_owned() } else { format!("{host}:{port}") }
 }
 
 #[cfg(test)]

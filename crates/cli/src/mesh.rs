@@ -18,7 +18,13 @@ use allod_mesh::{
 };
 use allod_proto::FaultCode;
 use allod_rpc::client::{Dialer, Dialing, Transport};
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::timeout;
 
 /// How long a mesh may take to say that it is up.
@@ -163,6 +169,16 @@ fn socket_of(kind: MeshKind, socket: Option<PathBuf>) -> PathBuf {
 pub async fn node_at(socket: PathBuf) -> Result<EmbeddedMesh, Failure> {
     let started = EmbeddedMesh::start(EmbeddedSettings::at(socket)).await;
     started.map_err(|error| Failure::new(FaultCode::Invalid, error.to_string()))
+}
+
+/// The tag of the hub's machine, which only an administrator gives.
+pub const HUB: &str = "tag:hub";
+
+/// Where the hub of a mesh is, by its tag. This machine is no peer of its own, so one that is the hub itself has none.
+pub async fn hub_of(mesh: &EmbeddedMesh) -> Option<IpAddr> {
+    let peers = mesh.peers().await.ok()?;
+    let hub = peers.into_iter().find(|peer| peer.tags.iter().any(|tag| tag == HUB))?;
+    hub.addresses.first().copied()
 }
 
 /// What dials through this node.

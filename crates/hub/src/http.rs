@@ -4,7 +4,10 @@
 use crate::{coordination::Coordination, page, registry::Registry, status::HubStatus};
 use allod_daemon::Clock;
 use allod_mesh::{Connection, FollowingListener, Mesh};
-use allod_proto::{Fault, FaultCode, Fingerprint, limits, witness};
+use allod_proto::{
+    Fault, FaultCode, Fingerprint, limits,
+    witness::{self, Witnessed, WitnessedAll},
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
@@ -100,6 +103,7 @@ async fn answer(hub: &Arc<Hub>, request: Request<Incoming>, source: IpAddr) -> R
         (&Method::GET | &Method::HEAD, "/ready") => ready(hub).await,
         (&Method::GET | &Method::HEAD, "/") => html(&page::render(&status(hub))),
         (&Method::GET | &Method::HEAD, "/status.json") => json(StatusCode::OK, &status(hub)),
+        (&Method::GET | &Method::HEAD, witness::PATH) => json(StatusCode::OK, &witnessed(hub)),
         (&Method::POST, witness::PATH) => receive_report(hub, request, source).await,
         (_, "/health" | "/ready" | "/" | "/status.json" | witness::PATH) => refuse_with(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -127,6 +131,16 @@ fn asks_for_us<B>(request: &Request<B>, names: &[String]) -> bool {
 fn status(hub: &Hub) -> HubStatus {
     let coordinator = hub.coordination.as_ref().map(|coordination| coordination.status());
     HubStatus::of(&hub.identity, &hub.registry.all(), coordinator, hub.clock.now())
+}
+
+fn witnessed(hub: &Hub) -> WitnessedAll {
+    let servers = hub.registry.all().into_iter().map(|watched| Witnessed {
+        identity: watched.record.identity,
+        head: watched.record.head,
+        witnessed_at: watched.record.witnessed_at,
+        trouble: watched.record.trouble.map(|trouble| trouble.verdict),
+    });
+    WitnessedAll { servers: servers.collect() }
 }
 
 async fn ready(hub: &Arc<Hub>) -> Reply {

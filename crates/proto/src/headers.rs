@@ -39,5 +39,3 @@ pub const RPC_PATH: &str = "/rpc";
 pub const CHUNKS_PATH: &str = "/chunks/";
 /// The management port on a mesh address.
 pub const MANAGEMENT_PORT: u16 = 9844;
-/// The hub's port on a mesh address.
-pub const HUB_PORT: u16 = 9845;

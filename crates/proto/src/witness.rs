@@ -8,7 +8,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Where reports go: `POST`, `application/json`.
+/// Where reports go: `POST`, `application/json`. `GET` answers with [`WitnessedAll`].
 pub const PATH: &str = "/witness";
 /// The SSHSIG namespace of reports, and the first line of what is signed.
 pub const NAMESPACE: &str = "allod-witness-v1";
@@ -74,6 +74,28 @@ pub struct WitnessReply {
     pub verdict: Verdict,
     /// The highest head it has witnessed of this server.
     pub highest: Head,
+}
+
+/// Everything that a hub has witnessed. It is not signed by the hub and needn't be: the heads are signed by the servers, so a hub can
+/// keep one back but make none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessedAll {
+    /// A server each.
+    pub servers: Vec<Witnessed>,
+}
+
+/// What a hub has witnessed of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witnessed {
+    /// The server.
+    pub identity: Fingerprint,
+    /// The highest head, signed by the server's record key.
+    pub head: SignedHead,
+    /// When that was witnessed, by the hub's clock.
+    pub witnessed_at: Timestamp,
+    /// What is wrong with the record, until a person acknowledges it at the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Verdict>,
 }
 
 /// The hub's judgement of a head.

@@ -16,7 +16,7 @@ pub use dial::{Dialer, Dialing, Tcp, Transport};
 pub use error::ClientError;
 pub use keys::{Keys, OneKey};
 pub use memory::{Forgetful, Memory, Notice};
-pub use probe::{hello, hello_over, server_info};
+pub use probe::{hello, hello_over, server_info, witnessed};
 pub use stream::Stream;
 pub use trust::verify_head;
 

@@ -66,6 +66,11 @@ async fn the_management_api_is_on_the_mesh_and_nowhere_else() {
     let coordinator =
         world.ready["coordinator"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
     assert_eq!(listening(&world.processes()), BTreeSet::from([world.http, coordinator]));
+    // The hub is found by its tag, and has witnessed the record.
+    eventually("the hub has witnessed the record", async || {
+        (world.allod(&["audit", "verify", "--against-hub"]).await.code == 0).then_some(())
+    })
+    .await;
     // Who is not on the mesh gets nowhere: the same inventory without a place on it.
     let stranger = world.person("stranger", &world.owner());
     let refused = stranger.run(&["servers", "status"]).await;

@@ -119,6 +119,50 @@ async fn an_older_copy_of_the_record_put_back_is_noticed_by_who_saw_more() {
     assert_eq!(fresh.answer.status, 200, "{fresh:?}");
 }
 
+#[tokio::test]
+async fn what_the_hub_has_witnessed_is_missed_also_by_who_never_saw_it() {
+    let kept = tempfile::tempdir().unwrap();
+    let world = World::up().await.restarted(|state| copy(&state.join("record"), kept.path())).await;
+    let page = world.ready["hub"].as_str().unwrap().to_owned();
+    let address = page.trim_start_matches("http://").trim_end_matches('/');
+    let against_hub = ["audit", "verify", "--against-hub", address];
+    let ann = world.enrol("ann", 10, &["--role", "operator"]).await;
+    for seed in 11..20 {
+        world.enrol(&format!("key{seed}"), seed, &["--role", "viewer"]).await;
+    }
+    let grown = lines(&world).await.len() as u64;
+    eventually("the hub has witnessed as much", async || {
+        let verified = world.allod(&against_hub).await;
+        if verified.code == 0 {
+            let verified = verified.json();
+            assert_eq!(verified["passed_witnessed"], true, "{verified}");
+            return (verified["witnessed"]["seq"].as_u64().unwrap() >= grown).then_some(());
+        }
+        // Before its first report.
+        assert_eq!(verified.refused(6).0, "not_found");
+        None
+    })
+    .await;
+
+    let put_back = |state: &Path| {
+        std::fs::remove_dir_all(state.join("record")).unwrap();
+        copy(kept.path(), &state.join("record"));
+    };
+    let world = world.restarted(put_back).await;
+    // To somebody who comes for the first time, the older copy is whole.
+    let newcomer = world.person("ann", &ann);
+    newcomer.run(&["audit", "verify"]).await.ok();
+    let (code, message) = newcomer.run(&against_hub).await.refused(10);
+    assert_eq!(code, "untrusted", "{message}");
+    assert!(message.contains("witnessed by the hub"), "{message}");
+    // What is no hub, and where none is known.
+    let agent = world.management.to_string();
+    let (code, message) = newcomer.run(&["audit", "verify", "--against-hub", &agent]).await.refused(10);
+    assert!(message.contains("is no hub"), "{code}: {message}");
+    let (_, message) = newcomer.run(&["audit", "verify", "--against-hub"]).await.refused(2);
+    assert!(message.contains("tag:hub"), "{message}");
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -2,6 +2,7 @@
 //! before is an error.
 
 mod follow;
+mod hub;
 mod line;
 mod show;
 mod stats;

@@ -83,9 +83,9 @@ fn names_that_could_be_options_or_paths_are_refused() {
 
 #[test]
 fn an_address_without_port_gets_the_management_port() {
-    assert_eq!(with_port("100.64.0.1"), "100.64.0.1:9844");
-    assert_eq!(with_port("fd7a:115c:a1e0::1"), "[fd7a:115c:a1e0::1]:9844");
-    assert_eq!(with_port("web1"), "web1:9844");
-    assert_eq!(with_port("127.0.0.1:20000"), "127.0.0.1:20000");
-    assert_eq!(with_port("[::1]:20000"), "[::1]:20000");
+    assert_eq!(with_port("100.64.0.1", 9844), "100.64.0.1:9844");
+    assert_eq!(with_port("fd7a:115c:a1e0::1", 9844), "[fd7a:115c:a1e0::1]:9844");
+    assert_eq!(with_port("web1", 9844), "web1:9844");
+    assert_eq!(with_port("127.0.0.1:20000", 9844), "127.0.0.1:20000");
+    assert_eq!(with_port("[::1]:20000", 9844), "[::1]:20000");
 }

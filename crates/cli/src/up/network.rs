@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    mesh::{MeshPlace, read_token},
+    mesh::{HUB, MeshPlace, hub_of, read_token},
 };
 use allod_mesh::{EmbeddedMesh, Mesh as _};
 use allod_proto::{FaultCode, headers::MANAGEMENT_PORT};
@@ -37,12 +37,10 @@ use tokio::time::{Instant, sleep, timeout};
 use zeroize::Zeroizing;
 
 /// Where the management API and the hub are on the mesh.
-const PORTS: (u16, u16) = (MANAGEMENT_PORT, 9845);
+const PORTS: (u16, u16) = (MANAGEMENT_PORT, allod_proto::hub::PORT);
 /// How long the hub may take to answer, and the coordinator to let a node in.
 const PATIENCE: Duration = Duration::from_secs(30);
 const BETWEEN: Duration = Duration::from_millis(50);
-/// The tag of the hub's machine.
-const HUB: &str = "tag:hub";
 /// For how long the keys that let the two nodes in are good.
 const KEY: &str = "10m";
 
@@ -228,13 +226,6 @@ impl OwnNetwork {
         let has_hub = self.person.is_some();
         Ok(Reach { management, hub: standing.hub, has_hub, dialer: crate::mesh::over(through) })
     }
-}
-
-/// The hub of a mesh, by its tag, which only an administrator gives.
-async fn hub_of(mesh: &EmbeddedMesh) -> Option<IpAddr> {
-    let peers = mesh.peers().await.ok()?;
-    let hub = peers.into_iter().find(|peer| peer.tags.iter().any(|tag| tag == HUB))?;
-    hub.addresses.first().copied()
 }
 
 /// The token of the command line.

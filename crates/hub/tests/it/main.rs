@@ -48,7 +48,7 @@ async fn a_report_that_is_too_large_torn_or_of_another_type_is_refused() {
     assert_eq!(hub.post("application/json", &large).await.status, 413);
     assert_eq!(hub.post("application/json", "{\"name\":").await.status, 400);
     assert_eq!(hub.post("text/plain", "{}").await.status, 415);
-    assert_eq!(hub.raw("GET /witness HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await.status, 405);
+    assert_eq!(hub.raw("PUT /witness HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await.status, 405);
     assert!(status(&hub).await.servers.is_empty());
 }
 

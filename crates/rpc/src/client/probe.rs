@@ -1,4 +1,4 @@
-//! The two commands that answer unsigned. What they say is a claim, to be compared with what is pinned.
+//! What is answered unsigned: two commands, and what a hub has witnessed. It is a claim, to be compared with what is pinned.
 
 use super::{ClientError, Dialer, Tcp, connection::Connection, exchange::Body, random};
 use allod_proto::{
@@ -6,6 +6,7 @@ use allod_proto::{
     command::Call,
     headers::RPC_PATH,
     messages::server::{Hello, HelloReply, ServerInfo, ServerInfoReply},
+    witness::{self, WitnessedAll},
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -38,6 +39,23 @@ pub async fn hello_over(dialer: &dyn Dialer, address: SocketAddr) -> Result<Hell
 /// [`ClientError`] when it does not answer, or not as an agent does.
 pub async fn server_info(dialer: &dyn Dialer, address: SocketAddr) -> Result<ServerInfoReply, ClientError> {
     probe(&mut Connection::open(dialer, "the server", address).await?, address, ServerInfo {}).await
+}
+
+/// What the hub at this address has witnessed of records. Each head is to be checked by [`super::verify_head`].
+///
+/// # Errors
+/// [`ClientError`] when it does not answer, or not as a hub does.
+pub async fn witnessed(dialer: &dyn Dialer, hub: SocketAddr) -> Result<WitnessedAll, ClientError> {
+    let mut connection = Connection::open(dialer, "the hub", hub).await?;
+    let request = hyper::Request::get(witness::PATH)
+        .header(hyper::header::HOST, hub.to_string())
+        .body(Full::default())
+        .map_err(|error| ClientError::BadReply(error.to_string()))?;
+    let response = connection.send(request, DEADLINE).await?;
+    let status = response.status();
+    let bytes = connection.body(response.into_body()).await?;
+    serde_json::from_slice(&bytes)
+        .map_err(|_| ClientError::BadReply(format!("what answers at {hub} is no hub (status {status})")))
 }
 
 /// Whether there is a version that both speak.

@@ -10,7 +10,7 @@ use crate::{
     inventory::{Inventory, InventoryError, Server, is_name, with_port},
     session::Session,
 };
-use allod_proto::{FaultCode, Fingerprint};
+use allod_proto::{FaultCode, Fingerprint, headers::MANAGEMENT_PORT};
 use clap::Args;
 use std::net::{IpAddr, SocketAddr};
 
@@ -44,7 +44,7 @@ pub(super) struct Add {
 
 /// Runs it.
 pub(super) async fn run(session: &Session, add: Add) -> Result<(), Failure> {
-    let written = with_port(add.address.as_deref().unwrap_or(&add.host));
+    let written = with_port(add.address.as_deref().unwrap_or(&add.host), MANAGEMENT_PORT);
     let address = step("look up the address", session.resolve(&written).await)?;
     step("check the address", check_address(address, add.outside_mesh))?;
     let known = if add.outside_mesh { Ok(()) } else { session.check_peer(address).await };
@@ -87,7 +87,7 @@ pub(super) async fn run(session: &Session, add: Add) -> Result<(), Failure> {
 }
 
 fn choose_name(session: &Session, add: &Add, claims: &Claims) -> Result<String, Failure> {
-    let host = crate::keys::host_of(&with_port(&add.host)).to_owned();
+    let host = crate::keys::host_of(&with_port(&add.host, MANAGEMENT_PORT)).to_owned();
     let own_name = is_name(&claims.name).then(|| claims.name.clone());
     let name = match (&add.name, &add.address) {
         (Some(name), _) => name.clone(),
@@ -113,7 +113,10 @@ fn choose_name(session: &Session, add: &Add, claims: &Claims) -> Result<String, 
 fn door(add: &Add, address: SocketAddr) -> Option<Door> {
     let is_wanted = add.identity.is_none() && !add.without_recovery && !address.ip().is_loopback();
     let usual = || {
-        Door::usual(crate::keys::host_of(&with_port(add.address.as_deref().unwrap_or(&add.host))), address)
+        Door::usual(
+            crate::keys::host_of(&with_port(add.address.as_deref().unwrap_or(&add.host), MANAGEMENT_PORT)),
+            address,
+        )
     };
     add.recovery.clone().or_else(|| is_wanted.then(usual))
 }
