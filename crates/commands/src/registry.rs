@@ -28,6 +28,7 @@ use std::{
 pub struct Registry {
     definitions: BTreeMap<NamedCommandName, Arc<Definition>>,
     counter: u64,
+    patterns: params::Patterns,
 }
 
 impl Registry {
@@ -52,7 +53,12 @@ impl Registry {
                 ));
             }
         }
-        if ambiguous.is_empty() { Ok(Self { definitions, counter }) } else { Err(ambiguous) }
+        if !ambiguous.is_empty() {
+            return Err(ambiguous);
+        }
+        let params = definitions.values().flat_map(|definition| definition.params.values());
+        let patterns = params::Patterns::of(params);
+        Ok(Self { definitions, counter, patterns })
     }
 
     /// Counts up with every change.

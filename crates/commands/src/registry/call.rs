@@ -1,7 +1,10 @@
 //! One call of a named command: which definition is meant, whether this caller may, and the exact arguments. There is no
 //! shell: a value becomes a part of one argument, and nothing of it is read again.
 
-use super::{Registry, params};
+use super::{
+    Registry,
+    params::{self, Patterns},
+};
 use crate::{Caller, Door, line::value_is_sound};
 use allod_proto::{
     NamedCommandName, ParamName, Role,
@@ -108,7 +111,7 @@ impl Registry {
         if !may_run(caller, definition) {
             return Err(not_yours());
         }
-        let params = meant_params(definition, ask, slot, choices)
+        let params = meant_params(definition, ask, slot, (choices, &self.patterns))
             .map_err(|why| NoCall::Parameters { name: definition.name.clone(), why: why.join("; ") })?;
         let argv = definition.exec.iter().map(|part| fill(part, &params)).collect();
         Ok(NamedCall { definition: Arc::clone(definition), params, argv, counter: self.counter })
@@ -156,7 +159,7 @@ fn meant_params(
     definition: &Definition,
     ask: &CommandRun,
     slot: Option<&str>,
-    choices: &Choices,
+    (choices, patterns): (&Choices, &Patterns),
 ) -> Result<BTreeMap<ParamName, String>, Vec<String>> {
     if ask.params.len() > PARAMS {
         return Err(vec![format!("more than {PARAMS} parameters")]);
@@ -183,7 +186,7 @@ fn meant_params(
         let is_number = matches!(param.kind, ParamKind::Integer { .. }) && value.len() <= 20;
         if !is_number && !value_is_sound(value) {
             why.push(format!("{name} has a character that no value may have, or begins with -"));
-        } else if let Err(wanted) = params::check(param, value, choices) {
+        } else if let Err(wanted) = params::check(param, value, choices, patterns) {
             why.push(format!("{name} must be {wanted}"));
         } else {
             meant.insert(name.clone(), value.to_owned());

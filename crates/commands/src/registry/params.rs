@@ -3,6 +3,7 @@
 use super::Choices;
 use allod_proto::named::{Param, ParamKind};
 use regex_lite::{Regex, RegexBuilder};
+use std::collections::BTreeMap;
 
 /// How large a pattern may grow in memory, in bytes.
 const PATTERN: usize = 256 * 1024;
@@ -13,8 +14,32 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
     RegexBuilder::new(&whole).size_limit(PATTERN).build().map_err(|error| error.to_string())
 }
 
+/// The patterns of some parameters, compiled once and not for each call.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patterns(BTreeMap<String, Regex>);
+
+impl Patterns {
+    /// Of these parameters. One that can't be compiled is left out, and nothing matches it.
+    pub(super) fn of<'a>(params: impl IntoIterator<Item = &'a Param>) -> Self {
+        let patterns = params.into_iter().filter_map(|param| match &param.kind {
+            ParamKind::Pattern { pattern, .. } => Some((pattern.clone(), compile(pattern).ok()?)),
+            ParamKind::Choice { .. } | ParamKind::List { .. } | ParamKind::Integer { .. } => None,
+        });
+        Self(patterns.collect())
+    }
+
+    fn is_match(&self, pattern: &str, value: &str) -> bool {
+        self.0.get(pattern).is_some_and(|pattern| pattern.is_match(value))
+    }
+}
+
 /// Whether a value that is in the alphabet is one of the parameter's; the error says what would be.
-pub(super) fn check(param: &Param, value: &str, choices: &Choices) -> Result<(), String> {
+pub(super) fn check(
+    param: &Param,
+    value: &str,
+    choices: &Choices,
+    patterns: &Patterns,
+) -> Result<(), String> {
     let fits = match &param.kind {
         ParamKind::Choice { values } => values.iter().any(|one| one == value),
         ParamKind::List { file } => choices.has(file, value),
@@ -24,7 +49,7 @@ pub(super) fn check(param: &Param, value: &str, choices: &Choices) -> Result<(),
         }
         ParamKind::Pattern { pattern, max_length } => {
             let short = usize::try_from(*max_length).is_ok_and(|most| value.len() <= most);
-            short && compile(pattern).is_ok_and(|pattern| pattern.is_match(value))
+            short && patterns.is_match(pattern, value)
         }
     };
     if fits { Ok(()) } else { Err(describe(param)) }

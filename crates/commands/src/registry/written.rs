@@ -1,6 +1,9 @@
 //! One file of the registry: as written, then as meant. All complaints at once, each with its line.
 
-use super::params::compile;
+use super::{
+    Choices,
+    params::{Patterns, check, compile},
+};
 use crate::line::value_is_sound;
 use allod_appspec::{
     Complaints,
@@ -303,7 +306,7 @@ impl<'r, 't> File<'r, '_, 't> {
         let default = default.map(|At { spot, value }| {
             let param = Param { kind: kind.clone(), default: None, secret };
             let is_list = matches!(kind, ParamKind::List { .. });
-            let fits = is_list || super::params::check(&param, &value, &super::Choices::default()).is_ok();
+            let fits = is_list || check(&param, &value, &Choices::default(), &Patterns::of([&param])).is_ok();
             if !value_is_sound(&value) || !fits {
                 self.complain("params", &spot, "the default is no value of the parameter", "");
             }
