@@ -9,7 +9,7 @@ use crate::{
     keys::KeyStore,
     layout::Layout,
     memory::Memory,
-    named::Named,
+    named::{Named, Past},
     rate::Rate,
     room::Room,
 };
@@ -99,7 +99,9 @@ impl Executor {
         }
         let apps = Apps::load(layout.clone()).map_err(|error| error.to_string())?;
         let (record, opened) = open_record(&layout, clock, Arc::new(record_signer))?;
-        let memory = remember(&record, &apps, clock.now()).map_err(|error| format!("the record: {error}"))?;
+        let (memory, past) =
+            remember(&record, &apps, clock.now()).map_err(|error| format!("the record: {error}"))?;
+        named.restore(past);
         report(&opened);
         let epoch = Epoch::from_random(random()?);
         let program = std::env::current_exe().map_err(|error| format!("this program's own file: {error}"))?;
@@ -350,8 +352,12 @@ fn open_record(layout: &Layout, clock: Clock, signer: Arc<dyn Signer>) -> Result
 }
 
 /// Reads the last day of the record back, so that what was acknowledged before a crash is done once after it.
-fn remember(record: &Record, apps: &Apps, now: Timestamp) -> Result<Memory, allod_audit::RecordError> {
-    let mut memory = Memory::default();
+fn remember(
+    record: &Record,
+    apps: &Apps,
+    now: Timestamp,
+) -> Result<(Memory, Past), allod_audit::RecordError> {
+    let (mut memory, mut past) = (Memory::default(), Past::default());
     let mut from = record.oldest();
     loop {
         let lines = record.read(from, 5_000)?;
@@ -360,6 +366,7 @@ fn remember(record: &Record, apps: &Apps, now: Timestamp) -> Result<Memory, allo
             last = Some(line.seq);
             if now.since(line.at) <= allod_proto::limits::COMMAND_ID_MEMORY {
                 memory.replay(&line);
+                past.replay(&line);
             }
         }
         match last {
@@ -374,7 +381,7 @@ fn remember(record: &Record, apps: &Apps, now: Timestamp) -> Result<Memory, allo
         memory.done(open.intent, serde_json::to_value(accepted).ok());
     }
     memory.end_replay();
-    Ok(memory)
+    Ok((memory, past))
 }
 
 fn report(opened: &Opened) {

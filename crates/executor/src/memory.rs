@@ -2,7 +2,10 @@
 //! Rebuilt from the record at start, so that nothing acknowledged is forgotten by a crash.
 
 use allod_audit::{Ending, Entry, Line};
-use allod_proto::{Digest, Fault, FaultCode, Fingerprint, Timestamp, limits::COMMAND_ID_MEMORY};
+use allod_proto::{
+    CommandName, Digest, Fault, FaultCode, Fingerprint, NamedCommandName, Timestamp,
+    limits::COMMAND_ID_MEMORY,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,8 +21,8 @@ struct Remembered {
     at: Timestamp,
     /// The intent in the record, once it is written.
     intent: Option<u64>,
-    /// Whether it must not be begun again when its outcome is not known: it ran somebody's program.
-    once: bool,
+    /// The named command that it ran: not to be begun again when its outcome is not known.
+    run: Option<NamedCommandName>,
     state: State,
 }
 
@@ -45,6 +48,19 @@ pub enum Seen {
     New,
     /// Done before, with this reply.
     Done(Value),
+    /// A run of a named command, begun before.
+    Ran(Box<Ran>),
+}
+
+/// A run that was begun under an id that comes again.
+#[derive(Debug, PartialEq)]
+pub struct Ran {
+    /// What it runs.
+    pub name: NamedCommandName,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// Its id, and how it ended if it has; `None` where nobody knows.
+    pub reply: Option<Value>,
 }
 
 impl Memory {
@@ -72,15 +88,16 @@ impl Memory {
                 Fault::new(FaultCode::TooMany, "too many changes within a day").hint("try again in an hour")
             );
         }
-        self.insert(key, id, Remembered { body, at: now, intent: None, once: false, state: State::InFlight });
+        self.insert(key, id, Remembered { body, at: now, intent: None, run: None, state: State::InFlight });
         Ok(Seen::New)
     }
 
-    /// The intent of a reserved id is in the record.
-    pub fn tie(&mut self, key: &Fingerprint, id: &str, intent: u64) {
+    /// The intent of a reserved id is in the record: of a run, with the named command that it runs.
+    pub fn tie(&mut self, key: &Fingerprint, id: &str, intent: u64, run: Option<NamedCommandName>) {
         let name = (key.clone(), id.to_owned());
         if let Some(remembered) = self.ids.get_mut(&name) {
             remembered.intent = Some(intent);
+            remembered.run = run;
             self.by_intent.insert(intent, name);
         }
     }
@@ -138,18 +155,19 @@ impl Memory {
                 // The eighth line; under a delegation there is a ninth.
                 let body = intent.signed.as_deref().and_then(|signed| signed.lines().nth(7)?.parse().ok());
                 if let (Some(key), Some(body)) = (&intent.who.key, body) {
-                    let once = intent.command == allod_proto::CommandName::CommandRun.as_str();
+                    let target = intent.target.as_deref().filter(|_| is_run(&intent.command));
+                    let run = target.and_then(|name| NamedCommandName::new(name).ok());
                     let (at, state) = (line.at, State::InFlight);
-                    let remembered = Remembered { body, at, intent: Some(line.seq), once, state };
+                    let remembered = Remembered { body, at, intent: Some(line.seq), run, state };
                     self.insert(key, &intent.request, remembered);
                 }
             }
             Entry::Outcome(outcome) => match (outcome.result, &outcome.reply) {
-                (Ending::Ok, reply) | (Ending::Failed, reply @ Some(_)) => {
+                (Ending::Ok, reply) | (Ending::Failed | Ending::Unknown, reply @ Some(_)) => {
                     self.done(outcome.intent, reply.clone())
                 }
                 (Ending::Failed, None) => self.failed(outcome.intent),
-                (Ending::Unknown, _) => {}
+                (Ending::Unknown, None) => {}
             },
             Entry::Start(_)
             | Entry::Read(_)
@@ -164,7 +182,7 @@ impl Memory {
     /// program of which nobody knows how far it came.
     pub fn end_replay(&mut self) {
         for remembered in self.ids.values_mut() {
-            if remembered.once && matches!(remembered.state, State::InFlight) {
+            if remembered.run.is_some() && matches!(remembered.state, State::InFlight) {
                 remembered.state = State::Done(None);
             }
         }
@@ -185,16 +203,26 @@ impl Memory {
     }
 }
 
+/// Whether a command of the record runs a named command.
+pub(crate) fn is_run(command: &str) -> bool {
+    command == CommandName::CommandRun.as_str()
+}
+
 fn seen(remembered: &Remembered, body: &Digest) -> Result<Seen, Fault> {
     if remembered.body != *body {
         return Err(Fault::new(FaultCode::Conflict, "this id was used for another request")
             .hint("make a new id for each new request"));
     }
-    match &remembered.state {
-        State::InFlight => Err(Fault::new(FaultCode::Busy, "this very request is being done")),
-        State::Done(Some(reply)) => Ok(Seen::Done(reply.clone())),
-        State::Done(None) => Err(Fault::new(FaultCode::Conflict, "this very request was done before")
-            .hint("what came of it is not kept: look at what it changed, and at the record")),
+    match (&remembered.state, &remembered.run) {
+        (State::InFlight, _) => Err(Fault::new(FaultCode::Busy, "this very request is being done")),
+        (State::Done(reply), Some(name)) => {
+            Ok(Seen::Ran(Box::new(Ran { name: name.clone(), at: remembered.at, reply: reply.clone() })))
+        }
+        (State::Done(Some(reply)), None) => Ok(Seen::Done(reply.clone())),
+        (State::Done(None), None) => {
+            Err(Fault::new(FaultCode::Conflict, "this very request was done before")
+                .hint("what came of it is not kept: look at what it changed, and at the record"))
+        }
     }
 }
 
@@ -209,7 +237,7 @@ mod tests {
     fn begun(id: &str, intent: u64, now: Timestamp) -> Memory {
         let mut memory = Memory::default();
         assert_eq!(memory.reserve(&key(), id, Digest::of("a"), false, now).unwrap(), Seen::New);
-        memory.tie(&key(), id, intent);
+        memory.tie(&key(), id, intent, None);
         memory
     }
 
@@ -247,6 +275,21 @@ mod tests {
         memory.done(1, Some(Value::from("op")));
         memory.failed(1);
         assert_eq!(look(&mut memory, "deploy", "a", Timestamp(0)), Ok(Seen::Done(Value::from("op"))));
+    }
+
+    #[test]
+    fn a_run_that_comes_again_is_told_as_one_and_what_nobody_knows_of_it_is_not_a_reply() {
+        let name = NamedCommandName::new("deploy").unwrap();
+        let mut memory = Memory::default();
+        assert_eq!(look(&mut memory, "run", "a", Timestamp(5)), Ok(Seen::New));
+        memory.tie(&key(), "run", 1, Some(name.clone()));
+        assert_eq!(look(&mut memory, "run", "a", Timestamp(5)), Err(FaultCode::Busy));
+        memory.done(1, None);
+        let ran = |reply| Ok(Seen::Ran(Box::new(Ran { name: name.clone(), at: Timestamp(5), reply })));
+        assert_eq!(look(&mut memory, "run", "a", Timestamp(6)), ran(None));
+        memory.done(1, Some(Value::from(7)));
+        assert_eq!(look(&mut memory, "run", "a", Timestamp(6)), ran(Some(Value::from(7))));
+        assert_eq!(look(&mut memory, "run", "b", Timestamp(6)), Err(FaultCode::Conflict));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod approvals;
 mod changes;
 mod drive;
+mod past;
 mod program;
 mod runs;
 mod store;
@@ -14,6 +15,7 @@ mod user;
 #[cfg(test)]
 pub(crate) use approvals::ApprovalsRecord;
 pub(crate) use changes::{approve, cancel, change, panic};
+pub(crate) use past::{Past, again};
 pub(crate) use runs::Run;
 #[cfg(test)]
 pub(crate) use store::{HistoryRecord, RegistryRecord};
@@ -87,6 +89,11 @@ impl Started {
 }
 
 impl Named {
+    /// Takes back what ran before.
+    pub(crate) fn restore(&self, past: Past) {
+        self.runs.restore(past.ended());
+    }
+
     pub(crate) fn open(layout: &Layout) -> Result<Self, String> {
         Ok(Self {
             store: Mutex::new(Store::open(layout.clone())?),
@@ -207,7 +214,8 @@ pub(crate) async fn begin(
         .await?;
     }
     let owner = Owner { name: caller.name().to_owned(), key: caller.key().cloned() };
-    let run = named.runs.add(run_id(caller, id), &definition.name, &owner, now, definition.survives_client);
+    let run = run_id_of(&owner, id.as_str());
+    let run = named.runs.add(run, &definition.name, &owner, now, definition.survives_client);
     if !ask.detach {
         run.looked_at();
     }
@@ -218,8 +226,8 @@ pub(crate) async fn begin(
 }
 
 /// The same request by the same caller is the same run, so that a retry finds it.
-fn run_id(caller: &Caller, id: &CommandId) -> RunId {
-    let key = caller.key().map_or(caller.name(), Fingerprint::as_str);
+fn run_id_of(owner: &Owner, id: &str) -> RunId {
+    let key = owner.key.as_ref().map_or(owner.name.as_str(), Fingerprint::as_str);
     RunId::of(&Digest::of(format!("allod-run-v1\n{key}\n{id}\n")))
 }
 
@@ -255,18 +263,6 @@ pub(crate) async fn reply(run: &Run, detach: bool) -> CommandRunReply {
     }
     // The summary first: what it says ended has its end among the events, or behind them.
     CommandRunReply { run: run.summary(), events: run.events(0, REPLY) }
-}
-
-/// The reply to whoever asks for the same again: how its run stands now.
-///
-/// # Errors
-/// `NotFound` for a run of an earlier life.
-pub(crate) async fn again(executor: &Executor, kept: serde_json::Value) -> Result<serde_json::Value, Fault> {
-    let id = kept.get("run").and_then(|id| id.as_str()).and_then(|id| RunId::new(id).ok());
-    let id = id.ok_or_else(|| Fault::new(FaultCode::Internal, "a run without an id"))?;
-    let run = executor.named().run(&id)?;
-    serde_json::to_value(reply(&run, false).await)
-        .map_err(|error| Fault::new(FaultCode::Internal, format!("the reply can't be written: {error}")))
 }
 
 /// A run that somebody follows. Whoever lets go of it is gone.

@@ -53,9 +53,15 @@ pub async fn perform(executor: &Arc<Executor>, call: &SignedCall) -> Result<Done
         Command::CommandRun(ask) => Some(ask.detach),
         _ => None,
     };
-    if let Seen::Done(reply) = seen.map_err(|fault| fault.request(id.as_str()))? {
-        let reply = if detach.is_some() { named::again(executor, reply).await? } else { reply };
-        return Ok(Done::Replied { reply });
+    match seen.map_err(|fault| fault.request(id.as_str()))? {
+        Seen::New => {}
+        Seen::Done(reply) => return Ok(Done::Replied { reply }),
+        Seen::Ran(ran) => {
+            let again = named::again(executor, &authorized.caller, &id, *ran).await;
+            return Ok(Done::Replied {
+                reply: to_value(again.map_err(|fault| fault.request(id.as_str()))?)?,
+            });
+        }
     }
     let recorder = ChangeRecorder::new(Arc::clone(executor), &authorized, &call.method, &call.path);
     let performed = named::allowed(executor, &recorder, authorized.caller, authorized.request).await;

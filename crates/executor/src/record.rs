@@ -119,8 +119,10 @@ impl Recorder for ChangeRecorder {
     async fn open(&self, permit: &Permit, request: &Request) -> Result<ChangeEntry, Fault> {
         let intent = self.intent(permit, request);
         let entry = ChangeEntry::open(&self.executor, intent).await?;
-        if let Some(key) = permit.caller().key() {
-            self.executor.memory().tie(key, request.id.as_str(), entry.intent);
+        // Only what a caller signed has an id of theirs; the gate makes its own.
+        if let (Some(_), Some(key)) = (&self.signed, permit.caller().key()) {
+            let run = permit.call().map(|call| call.definition().name.clone());
+            self.executor.memory().tie(key, request.id.as_str(), entry.intent, run);
         }
         Ok(entry)
     }

@@ -86,7 +86,7 @@ macro_rules! codes {
 }
 
 // Exit codes: 1 internal, 2 usage, 3 refused, 4 not allowed, 5 not found, 6 conflict or busy, 7 unreachable,
-// 8 unhealthy, 9 a confirmation is needed, 10 the server is not who it was.
+// 8 unhealthy, 9 a confirmation is needed, 10 the server is not who it was, 13 nobody knows how it ended.
 codes! {
     /// A defect or a failure of the machine; the log has the cause.
     Internal = "internal", 500, 1, false;
@@ -132,6 +132,8 @@ codes! {
     Confirmation = "confirmation", 400, 9, false;
     /// The server's identity or record is not what it was.
     Untrusted = "untrusted", 502, 10, false;
+    /// It was begun, and nobody knows how it ended; it is not begun again under the same id.
+    UnknownOutcome = "unknown_outcome", 500, 13, false;
 }
 
 impl fmt::Display for FaultCode {

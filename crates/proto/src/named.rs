@@ -167,6 +167,9 @@ pub struct RunSummary {
     pub output_bytes: u64,
     /// Whether some of them are not kept.
     pub truncated: bool,
+    /// Whether none of them are kept any more: it was long ago, or before the server began anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub output_gone: bool,
 }
 
 /// The states of a run.

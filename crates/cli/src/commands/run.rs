@@ -190,6 +190,9 @@ pub(super) fn conclude(
             .output
             .warn(&format!("only the first part of its {} bytes of output is kept", end.output_bytes));
     }
+    if run.output_gone && !session.output.is_json() {
+        session.output.warn(&format!("what {} printed is not kept any more", run.id));
+    }
     let document = json!({ "run": run, "output": shown.document() });
     if end.code == Some(0) {
         return if session.output.is_json() {

@@ -2,6 +2,7 @@
 //! is kept up to its limit, and its whole tree ends with it.
 
 use super::{
+    past::{UNKNOWN, unknown_outcome},
     program::{self, Program},
     runs::Run,
     turns::{Turn, Waiting},
@@ -87,7 +88,11 @@ pub(super) async fn drive(executor: Arc<Executor>, run: Arc<Run>, plan: Plan) {
     let began = executor.now();
     let ended = carry_out(&executor, &run, &call, &caller, stdin, waiting).await;
     let mut end = end_of(ended, executor.took_since(began), &call);
-    let result = if end.code == Some(0) { Ending::Ok } else { Ending::Failed };
+    let result = match end.code {
+        Some(0) => Ending::Ok,
+        None if end.how == UNKNOWN => Ending::Unknown,
+        Some(_) | None => Ending::Failed,
+    };
     let fault = match (&end.fault, end.code) {
         (Some(fault), _) => Some(fault.clone()),
         (None, Some(0)) => None,
@@ -151,7 +156,10 @@ async fn carry_out(
     let time = Duration::from_millis(definition.timeout_ms).saturating_add(SLACK);
     let mut ended = match follow(run, &mut child, time).await {
         Ok(ended) => ended,
-        Err(fault) => Ended::never("unknown", fault),
+        Err(fault) => Ended {
+            output: run.summary().output_bytes,
+            ..Ended::never(UNKNOWN, unknown_outcome(&run.id(), &fault.message))
+        },
     };
     ended.program = Some(digest);
     // Whatever went wrong: without its lifeline a shim ends its tree, and itself.
@@ -285,6 +293,9 @@ async fn follow(run: &Run, child: &mut Child, time: Duration) -> Result<Ended, F
                 let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX) / 4 * 3;
                 output = output.saturating_add(size);
                 run.output(RunEvent::Output { stream, bytes }, size);
+            }
+            Some(Answer::Ended { exit, .. }) if exit == UNKNOWN => {
+                return Err(Fault::new(FaultCode::Internal, "the shim did not see its end"));
             }
             Some(Answer::Ended { exit, output, truncated }) => {
                 let how = if cancelled { "cancelled".to_owned() } else { exit };

@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 /// How many ended runs are remembered.
-const ENDED: usize = 200;
+pub(super) const ENDED: usize = 200;
 /// How many bytes of events of ended runs are kept, of all together.
 const KEPT: usize = 32 * 1024 * 1024;
 
@@ -151,7 +151,10 @@ impl Run {
     }
 
     fn forget_output(&self) {
-        lock(&self.events).retain(|event| !matches!(event, RunEvent::Output { .. }));
+        let mut events = lock(&self.events);
+        let before = events.len();
+        events.retain(|event| !matches!(event, RunEvent::Output { .. }));
+        lock(&self.summary).output_gone |= events.len() < before;
     }
 }
 
@@ -196,12 +199,25 @@ impl Runs {
             state: RunState::Waiting {},
             output_bytes: 0,
             truncated: false,
+            output_gone: false,
         };
         let run = Arc::new(Run::new(summary, survives_client));
         let mut runs = lock(&self.0);
         runs.push_back(Arc::clone(&run));
         make_room(&mut runs);
         run
+    }
+
+    /// Takes back runs of an earlier life, oldest first: how each ended is known, and nothing that it printed.
+    pub(super) fn restore(&self, past: Vec<RunSummary>) {
+        let mut runs = lock(&self.0);
+        for summary in past {
+            let RunState::Ended(end) = summary.state.clone() else { continue };
+            let run = Run::new(summary, true);
+            run.push(RunEvent::Ended(end));
+            runs.push_back(Arc::new(run));
+        }
+        make_room(&mut runs);
     }
 
     /// The run of this id.

@@ -372,8 +372,44 @@ async fn x24_an_executor_killed_in_the_middle_ends_the_tree_and_says_that_nobody
     assert_eq!(outcome["result"], "unknown", "{outcome}");
     // Whoever asks again with the same word does not run it again without knowing.
     let again = named.run(&[&["slow", "--detach"], &key[..]].concat()).await;
-    assert_eq!(again.refused(6).0, "conflict");
+    assert_eq!(again.refused(13).0, "unknown_outcome");
+    let listed = named.builder.run(&["runs", "list"]).await.ok().json()["servers"][0]["runs"][0].clone();
+    let end = &listed["state"]["ended"];
+    assert_eq!(
+        (&listed["name"], &end["fault"]["code"]),
+        (&"slow".into(), &"unknown_outcome".into()),
+        "{listed}"
+    );
     named.world.allod(&["audit", "verify"]).await.ok();
+}
+
+#[tokio::test]
+async fn x24_a_run_that_ended_is_answered_with_its_end_also_when_the_executor_began_anew() {
+    let named = Named::new().await;
+    let scratch = named.scratch();
+    let script = format!("echo ran >>{}/ran; echo said; exit 3", scratch.display());
+    named.define_script("fails", &script, "").await;
+    let key = ["--idempotency-key", "0123456789fedcba"];
+    let ask = [&["fails"], &key[..]].concat();
+    let first = named.run(&ask).await;
+    assert_eq!((first.code, stdout(&first).as_str()), (3, "said\n"));
+    let before = named.world.kill("executor");
+    named.world.is_back("executor", before).await;
+    let second = eventually("the server answers again", async || {
+        let again = named.run(&ask).await;
+        (again.code != 7).then_some(again)
+    })
+    .await;
+    assert_eq!(second.code, 3, "{second:?}");
+    let (first, second) = (first.json()["run"].clone(), second.json());
+    assert_eq!(second["run"]["state"], first["state"]);
+    assert_eq!((&second["run"]["id"], &second["run"]["output_gone"]), (&first["id"], &true.into()));
+    assert_eq!(second["output"]["stdout"], "");
+    let plain = named.builder.plain_in(&named.builder.home, &[&["run"], &ask[..]].concat()).await;
+    assert!(plain.code == 3 && plain.stderr.contains("printed is not kept any more"), "{plain:?}");
+    let runs = named.builder.run(&["runs", "list"]).await.ok().json();
+    assert_eq!(runs["servers"][0]["runs"][0]["state"]["ended"]["code"], 3, "{runs}");
+    assert_eq!(std::fs::read_to_string(scratch.join("ran")).unwrap(), "ran\n");
 }
 
 #[tokio::test]
