@@ -14,9 +14,12 @@ fuzz_target!(|bytes: &[u8]| {
     match parse(bytes) {
         Ok(Line::Nothing) => assert!(bytes.is_empty()),
         Ok(Line::Help) => assert_eq!(bytes, b"help"),
+        Ok(Line::Runs) => assert_eq!(bytes, b"runs"),
+        Ok(Line::Watch(run)) => assert_eq!(bytes, format!("watch {run}").as_bytes()),
         Ok(Line::Run(run)) => {
             let text = std::str::from_utf8(bytes).expect("it was accepted");
-            let printed = run.params.iter().fold(run.name.clone(), |line, (key, value)| format!("{line} {key}={value}"));
+            let asked = if run.detach { format!("detach {}", run.name) } else { run.name.clone() };
+            let printed = run.params.iter().fold(asked, |line, (key, value)| format!("{line} {key}={value}"));
             let sorted = |text: &str| {
                 let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
                 words.sort();

@@ -86,7 +86,7 @@ StrictModes yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM no
-MaxStartups 200:30:300
+MaxStartups 300
 PermitTTY yes
 AllowTcpForwarding yes
 AllowStreamLocalForwarding yes
@@ -243,6 +243,8 @@ x11_what_looks_like_a_line_of_the_record_is_text_in_one() {
   recorded 'decision'
 }
 
+editors=$(for program in vi ed less more nano; do ! command -v "$program" >/dev/null || printf '%s ' "$program"; done)
+
 # What root declares, from here on.
 declare_commands() {
   local folder=$dir/s/commands.d
@@ -254,8 +256,15 @@ declare_commands() {
     printf '#!/bin/sh\ntrap "" TERM HUP\nsetsid sleep %s &\nsleep %s\n' $stubborn $stubborn >"$dir/bin/stubborn"
     printf '#!/bin/sh\nsleep 2\n: >%s/open/finished\n' "$dir" >"$dir/bin/finish"
     printf '#!/bin/sh\nexit 7\n' >"$dir/bin/seven"
+    printf '#!/bin/sh\necho begun\nsleep 1\necho done\nexit 5\n' >"$dir/bin/job"
+    printf '#!/bin/sh\n%s\n%s\n%s\n%s\n' 'grep NoNewPrivs /proc/self/status' "$dir/bin/as-root -u" \
+      'for fd in 0 1 2; do [ -t $fd ] && echo tty; done' '(exec 3<>/dev/tty) 2>/dev/null && echo tty; true' >"$dir/bin/escape"
   }
   chmod 755 "$dir"/bin/*
+  cp "$(command -v id)" "$dir/bin/as-root"
+  chmod 4755 "$dir/bin/as-root"
+  printf 'only a line\n' >"$dir/open/text"
+  chmod 644 "$dir/open/text"
   define() { { printf 'summary = "%s"\ncallers = ["%s"]\n' "$1" "${2:-builder}"; cat; } >"$folder/$1.toml"; }
   define hello <<<'exec = ["/usr/bin/printf", "%s\n", "hello {name}"]
 params.name = { pattern = "[a-z]+", max_length = 20 }'
@@ -278,6 +287,13 @@ on_disconnect = \"end\"
 concurrency = 4"
   define finish <<<"exec = [\"$dir/bin/finish\"]
 interpreter = [\"/bin/sh\"]"
+  define job <<<"exec = [\"$dir/bin/job\"]
+interpreter = [\"/bin/sh\"]
+on_disconnect = \"end\""
+  define escape <<<"exec = [\"$dir/bin/escape\"]
+interpreter = [\"/bin/sh\"]"
+  for program in $editors; do define "e-$program" <<<"exec = [\"$(command -v "$program")\", \"$dir/open/text\"]
+timeout = \"20s\""; done
   define count <<<'exec = ["/usr/bin/wc", "-c"]
 stdin_limit = "1KB"'
   define cat <<<'exec = ["/usr/bin/cat"]'
@@ -294,7 +310,7 @@ d9_a_machine_with_ssh_and_a_key_gets_exactly_its_named_commands() {
   refused 2 builder "$at" hello
   over builder "$at" help </dev/null
   if grep -q others "$dir/out"; then die "help tells of another's command"; fi
-  for name in hello environment exclusive flood stubborn slow finish count cat seven; do
+  for name in hello environment exclusive flood stubborn slow finish count cat seven job escape; do
     grep -q "^  $name" "$dir/out" || die "help does not tell of $name"
   done
 }
@@ -315,15 +331,24 @@ x13_the_same_request_twice_is_two_runs_each_with_its_own_line() {
   [ -n "$first" ] && [ "$first" != "$(grep ALLOD_RUN "$dir/out")" ] || die "x13: $first twice"
 }
 
-x14_of_many_at_once_one_runs_and_the_others_wait_or_are_refused() {
-  local pids=() codes=() code pid
-  for _ in $(seq 24); do
-    timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" exclusive </dev/null >/dev/null 2>&1 &
+x14_of_two_hundred_at_once_one_runs_and_the_others_wait_or_are_refused() {
+  local pids=() codes=() code pid before number waited=0 ran=0
+  audit; before=$(calls_of exclusive)
+  for number in $(seq 200); do
+    timeout 120 ssh "${options[@]}" -i "$dir/builder" "$at" exclusive </dev/null >/dev/null 2>"$dir/err.$number" &
     pids+=($!)
   done
   for pid in "${pids[@]}"; do code=0; wait "$pid" || code=$?; codes+=("$code"); done
-  for code in "${codes[@]}"; do case $code in 0 | 6) ;; *) die "x14: ${codes[*]}" ;; esac; done
-  case " ${codes[*]} " in *" 0 "*) ;; *) die "x14: none ran: ${codes[*]}" ;; esac
+  # Its own lock says that no two ran at once; of what sshd let in, what did not run is too many.
+  for code in "${codes[@]}"; do case $code in 0) ran=$((ran + 1)) ;; 6) ;; *) die "x14: ${codes[*]}" ;; esac; done
+  [ "$ran" -ge 9 ] || die "x14: $ran ran: ${codes[*]}"
+  # What came as far as the line has its own entries; what a key has open beyond its share is counted by the minute.
+  waited=$(cat "$dir"/err.[0-9]* | grep -c ' of exclusive run, and ') || true
+  rm "$dir"/err.[0-9]*
+  audit
+  [ "$(($(calls_of exclusive) - before))" = "$((ran + waited))" ] ||
+    die "x14: $ran ran, $waited were told to wait, and the record has $(($(calls_of exclusive) - before))"
+  recorded 'as many requests open as one key may'
 }
 
 x15_a_flood_is_cut_and_whoever_does_not_read_keeps_nobody_out() {
@@ -336,6 +361,9 @@ x15_a_flood_is_cut_and_whoever_does_not_read_keeps_nobody_out() {
   over builder "$at" hello name=ana </dev/null || die "x15: nobody else is answered: $(cat "$dir/err")"
   wait "$reader" || true
 }
+
+# calls_of NAME: how many intents to run it $dir/record has.
+calls_of() { grep -oE "\"entry\":\"intent\"[^{]*\{[^}]*\}[^{]*\"command\":\"command.run\"[^{]*$1" "$dir/record" | wc -l; }
 
 # gone WORDS: no process of these words is left.
 gone() {
@@ -407,6 +435,79 @@ d15_panic_stops_all_callers_and_resume_lets_them_in_again() {
   refused 4 builder "$at" hello name=ana
   "$allod" --yes gate resume >"$dir/out" || die "resume, signed"
   over builder "$at" hello name=ana </dev/null || die "resume: $(cat "$dir/err")"
+}
+
+d17_a_long_run_is_left_alone_and_asked_for_later() {
+  local run code=0
+  over builder "$at" detach job </dev/null || die "detach: $(cat "$dir/err")"
+  run=$(cat "$dir/out")
+  case $run in run-*) ;; *) die "detach said $run" ;; esac
+  over builder "$at" watch "$run" </dev/null || code=$?
+  [ "$code" = 5 ] && [ "$(tr '\n' ' ' <"$dir/out")" = "begun done " ] || die "watch: $code: $(cat "$dir/out" "$dir/err")"
+  over builder "$at" runs </dev/null || die "runs: $(cat "$dir/err")"
+  grep -q "^$run job exit status 5" "$dir/out" || die "runs: $(cat "$dir/out")"
+  # Somebody else's run looks like one that never was.
+  "$allod" gate run hello name=root >/dev/null || die "root may not"
+  refused 5 builder "$at" watch run-0123456789ab
+  refused 2 builder "$at" watch "$run" x
+  refused 2 builder "$at" detach
+  over builder "$at" runs </dev/null
+  local of_root
+  of_root=$("$allod" gate run runs | head -n 1 | cut -d' ' -f1)
+  if grep -q "$of_root" "$dir/out"; then die "builder sees root's $of_root"; fi
+  cp "$dir/err" "$dir/err.none"
+  refused 5 builder "$at" watch "$of_root"
+}
+
+d1_no_shell_is_run_on_the_way() {
+  local executor
+  executor=$(pid_of executor)
+  timeout 60 strace -f -qq -e trace=execve,execveat -s 200 -o "$dir/strace" -p "$executor" &
+  local tracer=$!
+  for _ in $(seq 100); do grep -q "TracerPid:.[1-9]" "/proc/$executor/status" && break; sleep 0.1; done
+  over builder "$at" hello name=ana </dev/null || die "hello: $(cat "$dir/err")"
+  kill -INT "$tracer"
+  wait "$tracer" || true
+  # The shim, and the program itself by its descriptor.
+  grep -q 'exec.*"hello ana"' "$dir/strace" || die "d1: the program was not seen: $(cat "$dir/strace")"
+  if grep -E 'exec[a-z]*\([^[]*"[^"]*(/(sh|bash|dash|busybox))"' "$dir/strace"; then die "d1: a shell was run"; fi
+  [ "$(grep -c exec "$dir/strace")" -le 4 ] || die "d1: more was run: $(cat "$dir/strace")"
+}
+
+x21_there_is_no_terminal_no_new_privilege_and_no_editor_that_waits() {
+  over builder "$at" escape </dev/null || die "escape: $(cat "$dir/err")"
+  if grep -q tty "$dir/out"; then die "x21: a terminal: $(cat "$dir/out")"; fi
+  grep -q 'NoNewPrivs:.1' "$dir/out" || die "x21: $(cat "$dir/out")"
+  if grep -qx 0 "$dir/out"; then die "x21: a setuid program is root: $(cat "$dir/out")"; fi
+  [ -n "$editors" ] || die "no editor and no pager here to try"
+  for program in $editors; do
+    # Whatever is typed there leads nowhere: nothing of it is read.
+    local code=0
+    printf '!touch %s\n:!touch %s\n' "$proof" "$proof" | timeout 60 ssh -tt "${options[@]}" -i "$dir/builder" "$at" "e-$program" >"$dir/out" 2>"$dir/err" || code=$?
+    code=0
+    printf '!touch %s\n:!touch %s\n' "$proof" "$proof" | timeout 60 ssh "${options[@]}" -i "$dir/builder" "$at" "e-$program" >"$dir/out" 2>"$dir/err" || code=$?
+    [ "$code" != 255 ] || die "x21: $program: $(cat "$dir/err")"
+    untouched
+  done
+}
+
+x19_channels_of_one_connection_are_requests_each_and_bounded() {
+  local pids=() code pid served=0 before
+  audit; before=$(calls_of hello)
+  ssh "${options[@]}" -i "$dir/builder" -o ControlMaster=yes -o "ControlPath=$dir/mux" -N -f "$at" 2>"$dir/err" || die "x19: $(cat "$dir/err")"
+  for _ in $(seq 50); do
+    timeout 60 ssh "${options[@]}" -o "ControlPath=$dir/mux" -o ControlMaster=no -o ProxyCommand=false "$at" hello name=ana </dev/null >/dev/null 2>&1 &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do
+    code=0; wait "$pid" || code=$?
+    case $code in 0) served=$((served + 1)) ;; 6 | 255) ;; *) die "x19: a channel ended with $code" ;; esac
+  done
+  ssh "${options[@]}" -o "ControlPath=$dir/mux" -O exit "$at" 2>/dev/null || true
+  audit
+  [ "$served" -ge 1 ] || die "x19: none was served"
+  [ "$(($(calls_of hello) - before))" = "$served" ] || die "x19: $served served, $(($(calls_of hello) - before)) recorded"
+  over builder "$at" hello name=ana </dev/null || die "x19: nobody is let in afterwards: $(cat "$dir/err")"
 }
 
 x22_a_name_that_is_not_there_and_one_that_is_not_allowed_look_the_same() {
@@ -507,7 +608,7 @@ what_sshd_alone_has_seen_is_in_the_record() {
 }
 
 declare_commands
-for test in $(declare -F | sed -n 's/^declare -f \(x[0-9].*\|d9_.*\|d15_.*\|root_on.*\)$/\1/p' | sort -V) what_sshd_alone_has_seen_is_in_the_record; do
+for test in $(declare -F | sed -n 's/^declare -f \(x[0-9].*\|d1_.*\|d9_.*\|d15_.*\|d17_.*\|root_on.*\)$/\1/p' | sort -V) what_sshd_alone_has_seen_is_in_the_record; do
   "$test"
   say "$test"
 done

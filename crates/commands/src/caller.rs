@@ -3,7 +3,7 @@
 mod gate;
 
 pub use allod_audit::Door;
-use allod_proto::{AppRef, Fingerprint, Role, recovery::Login};
+use allod_proto::{AppRef, Fingerprint, Role, named::RunSummary, recovery::Login};
 use allod_rpc::server::PeerCredentials;
 use allod_signing::{AppPattern, Grant, Verified};
 pub use gate::{GateLogin, GateRefused};
@@ -142,6 +142,12 @@ impl Caller {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether a run is this caller's to see: their own, and every one to operators and owners.
+    #[must_use]
+    pub fn sees_run(&self, run: &RunSummary) -> bool {
+        self.role >= Role::Operator || (self.key.is_some() && self.key == run.key)
     }
 
     /// The ceiling.

@@ -2,7 +2,7 @@
 //! escape, no shell; what is accepted prints back as the bytes that came.
 
 use allod_proto::{
-    Fault, FaultCode, NamedCommandName, ParamName,
+    Fault, FaultCode, NamedCommandName, ParamName, RunId,
     messages::named::CommandRun,
     named::{PARAMS, REQUEST_LINE, VALUE},
 };
@@ -11,6 +11,14 @@ use std::{collections::BTreeMap, fmt::Write as _};
 /// The longest form of a request in the record, in characters, without the mark of what was cut off.
 pub const ESCAPED: usize = 512;
 
+/// First words that ask for something else than a command of their name.
+pub const RESERVED: [&str; 4] = [HELP, RUNS, WATCH, DETACH];
+
+const HELP: &str = "help";
+const RUNS: &str = "runs";
+const WATCH: &str = "watch";
+const DETACH: &str = "detach";
+
 /// What somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
@@ -18,7 +26,11 @@ pub enum Line {
     Nothing,
     /// What they may run.
     Help,
-    /// To run this.
+    /// Which runs they have begun.
+    Runs,
+    /// What one of these prints, and how it ends: `watch run-…`.
+    Watch(RunId),
+    /// To run this; `detach NAME …` does not wait for its end.
     Run(CommandRun),
 }
 
@@ -61,6 +73,12 @@ pub enum LineRefused {
     /// A key that stands there twice.
     #[error("the key of word {0} stands there twice")]
     Twice(usize),
+    /// What stands after `watch`.
+    #[error("watch is followed by a run's id and nothing else: run- and 12 of 0-9 and a-f")]
+    Watch,
+    /// Nothing after `detach`.
+    #[error("detach is followed by a command's name and its parameters")]
+    Detach,
     /// More words than a command has parameters.
     #[error("it has more than {PARAMS} parameters")]
     TooMany,
@@ -92,20 +110,37 @@ pub fn parse(bytes: &[u8]) -> Result<Line, LineRefused> {
     })?;
     match text {
         "" => Ok(Line::Nothing),
-        "help" => Ok(Line::Help),
-        text => run(text).map(Line::Run),
+        HELP => Ok(Line::Help),
+        RUNS => Ok(Line::Runs),
+        text => words(text),
     }
 }
 
-fn run(text: &str) -> Result<CommandRun, LineRefused> {
+fn words(text: &str) -> Result<Line, LineRefused> {
     if text.split(' ').any(str::is_empty) {
         return Err(LineRefused::Spaces);
     }
-    let mut words = text.split(' ');
-    let name = words.next().unwrap_or_default();
+    let mut words = (1..).zip(text.split(' ')).peekable();
+    match words.peek().copied() {
+        Some((_, WATCH)) => {
+            let id = text.strip_prefix("watch ").and_then(|id| RunId::new(id).ok());
+            id.map(Line::Watch).ok_or(LineRefused::Watch)
+        }
+        Some((_, DETACH)) => {
+            words.next();
+            words.peek().ok_or(LineRefused::Detach)?;
+            run(words).map(|run| Line::Run(CommandRun { detach: true, ..run }))
+        }
+        Some(_) | None => run(words).map(Line::Run),
+    }
+}
+
+/// A name and its parameters: words with their numbers.
+fn run<'a>(mut words: impl Iterator<Item = (usize, &'a str)>) -> Result<CommandRun, LineRefused> {
+    let (_, name) = words.next().unwrap_or_default();
     NamedCommandName::new(name).map_err(|_| LineRefused::Name)?;
     let mut params = BTreeMap::new();
-    for (number, word) in (2..).zip(words) {
+    for (number, word) in words {
         let (key, value) = param(number, word)?;
         if params.insert(key.to_owned(), value.to_owned()).is_some() {
             return Err(LineRefused::Twice(number));

@@ -22,10 +22,10 @@ use allod_commands::{
     line::{self, Line},
 };
 use allod_proto::{
-    Command, Fault, FaultCode, Role,
+    Command, Fault, FaultCode, Role, RunId,
     gate::{GateAsk, GateReply},
     messages::named::{CommandRun, GatePanic},
-    named::RunEvent,
+    named::{RunEvent, RunSummary},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use seats::{Seat, Seats};
@@ -38,6 +38,8 @@ const NOBODY: &str = "nobody";
 /// What was asked, in the record: to run something, or what there is.
 const COMMAND: &str = "command.run";
 const HELP: &str = "gate.help";
+const RUNS: &str = "command.runs";
+const OUTPUT: &str = "command.output";
 
 /// Opens the door for root, for the executor's own user, and for the gate's.
 ///
@@ -130,7 +132,7 @@ impl Gate {
             Ok(caller) => Ok(Request { caller, ask, bytes }),
             Err((nobody, refused)) => {
                 let fault = Fault::from(refused).request(ask.id.as_str());
-                self.record(nobody, &ask, &bytes, Some(&fault));
+                self.record(nobody, &ask, &bytes, Err(&fault));
                 Err(fault)
             }
         }
@@ -182,10 +184,16 @@ impl Gate {
                 return Ok(Ok(()));
             }
             Ok(Line::Help) => {
-                self.record(who(&request.caller), &request.ask, &request.bytes, None);
+                self.looked(&request, HELP);
                 talk.say(&self.help(&request.caller)).await?;
                 return Ok(Ok(()));
             }
+            Ok(Line::Runs) => {
+                self.looked(&request, RUNS);
+                let text = help::runs(&self.runs(&request.caller));
+                return talk.say(&GateReply::Text(text)).await.map(Ok);
+            }
+            Ok(Line::Watch(run)) => return self.watch(talk, &request, &run).await,
             Err(refused) => {
                 let fault = Fault::from(refused).request(request.ask.id.as_str());
                 self.refuse(&request, &fault);
@@ -196,10 +204,38 @@ impl Gate {
             Ok(wish) => wish,
             Err(fault) => return Ok(Err(fault)),
         };
-        let id = request.ask.id;
+        let (id, detach) = (request.ask.id, wish.detach);
         match named::run(&self.executor, request.caller, id, wish).await {
+            Ok(following) if detach => {
+                talk.say(&GateReply::Text(format!("{}\n", following.summary().id))).await.map(Ok)
+            }
             Ok(following) => follow(talk, following).await.map(Ok),
             Err(fault) => Ok(Err(fault)),
+        }
+    }
+
+    /// Newest first.
+    fn runs(&self, caller: &Caller) -> Vec<RunSummary> {
+        let runs = self.executor.named().summaries();
+        runs.into_iter().filter(|run| caller.sees_run(run)).collect()
+    }
+
+    /// What a run prints, from its first byte on. Another caller's looks like one that never was.
+    async fn watch(&self, talk: &mut Talk, request: &Request, id: &RunId) -> Result<Result<(), Fault>, Gone> {
+        let run = self.executor.named().run(id);
+        let run = run.ok().filter(|run| request.caller.sees_run(&run.summary()));
+        match run {
+            Some(run) => {
+                self.looked(request, OUTPUT);
+                follow(talk, Following::look(run)).await.map(Ok)
+            }
+            None => {
+                let fault =
+                    Fault::new(FaultCode::NotFound, format!("there is no run {id}, or it was long ago"))
+                        .hint("`runs` lists the last ones of this key");
+                self.refuse(request, &fault);
+                Ok(Err(fault))
+            }
         }
     }
 
@@ -211,7 +247,7 @@ impl Gate {
         match named::allowed(&self.executor, &recorder, request.caller, asked).await {
             Ok(_) => {
                 let text = if held { "All callers are stopped.\n" } else { "Callers are let in again.\n" };
-                talk.say(&GateReply::Help { text: text.to_owned(), commands: Vec::new() }).await.map(Ok)
+                talk.say(&GateReply::Text(text.to_owned())).await.map(Ok)
             }
             Err(fault) => Ok(Err(fault)),
         }
@@ -240,7 +276,11 @@ impl Gate {
 
     fn refuse(&self, request: &Request, fault: &Fault) {
         let Request { caller, ask, bytes } = request;
-        self.record(who(caller), ask, bytes, Some(fault));
+        self.record(who(caller), ask, bytes, Err(fault));
+    }
+
+    fn looked(&self, request: &Request, command: &'static str) {
+        self.record(who(&request.caller), &request.ask, &request.bytes, Ok(command));
     }
 
     fn help(&self, caller: &Caller) -> GateReply {
@@ -249,14 +289,15 @@ impl Gate {
     }
 
     /// A look, or a request that was refused before it was a command's: one line of the record, or counted.
-    fn record(&self, who: Who, ask: &GateAsk, bytes: &[u8], fault: Option<&Fault>) {
+    fn record(&self, who: Who, ask: &GateAsk, bytes: &[u8], came_of_it: Result<&'static str, &Fault>) {
+        let fault = came_of_it.err();
         // Without the port: each login has another one, and they are one reader.
         let source = ask.login.from.map(|from| from.to_canonical().to_string());
         let reader = Reader { key: who.key.clone(), name: who.name.clone(), source };
         let read = Box::new(Read {
             request: ask.id.to_string(),
             who,
-            command: if fault.is_some() { COMMAND } else { HELP }.to_owned(),
+            command: came_of_it.unwrap_or(COMMAND).to_owned(),
             app: None,
             asked: Some(line::escape(bytes)),
             said: fault.map(|fault| fault.message.clone()),

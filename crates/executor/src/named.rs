@@ -265,11 +265,12 @@ pub(crate) async fn reply(run: &Run, detach: bool) -> CommandRunReply {
     CommandRunReply { run: run.summary(), events: run.events(0, REPLY) }
 }
 
-/// A run that somebody follows. Whoever lets go of it is gone.
+/// A run that somebody follows. Whoever asked for it and lets go is gone.
 #[derive(Debug)]
 pub(crate) struct Following {
     run: Arc<Run>,
     seen: usize,
+    has_asked: bool,
 }
 
 impl Following {
@@ -289,6 +290,11 @@ impl Following {
         self.run.events(after, 0).pop()
     }
 
+    /// A look at a run that somebody asked for before.
+    pub(crate) fn look(run: Arc<Run>) -> Self {
+        Self { run, seen: 0, has_asked: false }
+    }
+
     /// How it stands.
     pub(crate) fn summary(&self) -> RunSummary {
         self.run.summary()
@@ -297,7 +303,9 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.run.left();
+        if self.has_asked {
+            self.run.left();
+        }
     }
 }
 
@@ -323,14 +331,17 @@ pub(crate) async fn run(
     id: CommandId,
     ask: CommandRun,
 ) -> Result<Following, Fault> {
+    let waits = !ask.detach;
     let request = Request { v: allod_proto::VERSION, id, command: Command::CommandRun(ask) };
     executor.make_room_for(&request.command)?;
     let recorder = ChangeRecorder::unsigned(Arc::clone(executor));
     match allowed(executor, &recorder, caller, request).await? {
         Performed::Ran(started) => {
             let run = started.run();
-            run.is_held();
-            Ok(Following { run, seen: 0 })
+            if waits {
+                run.is_held();
+            }
+            Ok(Following { run, seen: 0, has_asked: waits })
         }
         Performed::Replied(_) | Performed::Begun(_) => {
             Err(Fault::new(FaultCode::Internal, "a command answered something else"))

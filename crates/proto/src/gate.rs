@@ -43,6 +43,8 @@ pub enum GateReply {
         /// The same for programs.
         commands: Vec<crate::messages::named::Runnable>,
     },
+    /// Lines that answer it; nothing follows.
+    Text(String),
     /// The command takes standard input: send one [`GateInput`] line.
     Stdin {
         /// At most this many bytes.

@@ -49,13 +49,8 @@ pub(super) async fn history(agent: &Agent, params: CommandHistory) -> Result<Com
 pub(super) async fn runs(agent: &Agent, permit: &Permit) -> Result<CommandRunsReply, Fault> {
     let asked = agent.link.ask(Action::Runs {}).await;
     let mut runs = expect_done!(asked, Done::Runs { runs } => runs)?;
-    runs.retain(|run| sees(permit, run));
+    runs.retain(|run| permit.caller().sees_run(run));
     Ok(CommandRunsReply { runs })
-}
-
-fn sees(permit: &Permit, run: &RunSummary) -> bool {
-    let caller = permit.caller();
-    caller.role() >= Role::Operator || (caller.key().is_some() && caller.key() == run.key.as_ref())
 }
 
 /// A run's events, to its end. Whoever goes before that is told to the executor, which knows what follows from it.
@@ -65,7 +60,7 @@ pub(super) async fn output(
     params: CommandOutput,
 ) -> Result<Answer, Fault> {
     let (run, _) = read(agent, &params, params.after).await?;
-    if !sees(permit, &run) {
+    if !permit.caller().sees_run(&run) {
         return Err(Fault::new(FaultCode::NotFound, format!("there is no run {}", params.run)));
     }
     let (send, items) = mpsc::channel(QUEUE);

@@ -139,7 +139,7 @@ async fn what_the_hub_has_witnessed_is_missed_also_by_who_never_saw_it() {
             return (verified["witnessed"]["seq"].as_u64().unwrap() >= grown).then_some(());
         }
         // Before its first report.
-        assert_eq!(verified.refused(6).0, "not_found");
+        assert_eq!(verified.refused(5).0, "not_found");
         None
     })
     .await;

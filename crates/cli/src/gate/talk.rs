@@ -43,6 +43,7 @@ pub(super) fn run(run: &Path, ask: &GateAsk) -> Result<u8, Fault> {
         match reply {
             GateReply::Fault(fault) => return Err(fault),
             GateReply::Help { text, .. } => return Ok(help(ask, &text)),
+            GateReply::Text(text) => return Ok(said(&text)),
             GateReply::Stdin { limit } => {
                 if let Some(stdin) = talk.input(limit).map_err(lost)? {
                     talk.send(&GateInput { stdin }).map_err(lost)?;
@@ -149,13 +150,20 @@ fn output(stream: Stream, bytes: &str) -> std::io::Result<()> {
 
 /// A login without a command has asked for nothing that there is.
 fn help(ask: &GateAsk, text: &str) -> u8 {
-    let text: String = text.lines().map(|line| format!("{}\n", safe(line))).collect();
     if ask.request.as_deref().unwrap_or_default().is_empty() {
-        let text = format!("allod: there is no shell here, only commands by their names\n{text}");
+        let text = format!("allod: there is no shell here, only commands by their names\n{}", lines(text));
         let _ = std::io::stderr().write_all(text.as_bytes());
         return 2;
     }
-    u8::from(std::io::stdout().write_all(text.as_bytes()).is_err())
+    said(text)
+}
+
+fn said(text: &str) -> u8 {
+    u8::from(std::io::stdout().write_all(lines(text).as_bytes()).is_err())
+}
+
+fn lines(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", safe(line))).collect()
 }
 
 /// The command's own exit code; what else there is to say of its end is said on stderr.

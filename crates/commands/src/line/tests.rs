@@ -15,7 +15,8 @@ fn run_of(request: &str) -> CommandRun {
 
 /// The one line that asks for this: its words in the order of their keys.
 fn printed(run: &CommandRun) -> String {
-    run.params.iter().fold(run.name.clone(), |line, (key, value)| format!("{line} {key}={value}"))
+    let first = if run.detach { format!("detach {}", run.name) } else { run.name.clone() };
+    run.params.iter().fold(first, |line, (key, value)| format!("{line} {key}={value}"))
 }
 
 #[test]
@@ -159,6 +160,30 @@ fn a_name_with_its_parameters_is_what_it_says() {
 }
 
 #[test]
+fn a_reserved_word_is_followed_by_what_belongs_to_it_and_nothing_else() {
+    for request in [
+        "watch",
+        "watch run-1",
+        "watch run-0123456789ab x",
+        "watch run-0123456789AB",
+        "watch deploy",
+        "watch x=y",
+    ] {
+        assert_eq!(refused(request), LineRefused::Watch, "{request}");
+    }
+    assert_eq!(refused("watch  run-0123456789ab"), LineRefused::Spaces);
+    assert_eq!(refused("detach"), LineRefused::Detach);
+    assert_eq!(refused("detach "), LineRefused::Spaces);
+    assert_eq!(refused("detach --x"), LineRefused::Name);
+    assert_eq!(refused("detach deploy x"), LineRefused::Positional(3));
+    assert_eq!(refused("runs x"), LineRefused::Positional(2));
+    assert_eq!(parse(b"runs").unwrap(), Line::Runs);
+    assert_eq!(parse(b"watch run-0123456789ab").unwrap(), Line::Watch("run-0123456789ab".parse().unwrap()));
+    let run = run_of("detach deploy site=blog");
+    assert_eq!((run.name.as_str(), run.params["site"].as_str(), run.detach), ("deploy", "blog", true));
+}
+
+#[test]
 fn values_may_have_the_signs_of_versions_paths_times_and_addresses() {
     for value in
         ["1.2.3", "a/b", "2026-01-02T03:04:05+01:00", "a@b.example", "50%", "a=b", "a,b", "_x", "=", "+"]
@@ -194,19 +219,23 @@ proptest! {
         bytes in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..200),
             "[a-z=. _-]{0,60}".prop_map(String::into_bytes),
-            "[a-z][a-z0-9_-]{0,20}( [a-z]{1,3}=[A-Za-z0-9._:,@%/+=-]{1,20}){0,5}".prop_map(String::into_bytes),
+            "(detach |watch )?(run-[0-9a-f]{12}|[a-z][a-z0-9_-]{0,20})( [a-z]{1,3}=[A-Za-z0-9._:,@%/+=-]{1,20}){0,5}".prop_map(String::into_bytes),
         ]
     ) {
         match parse(&bytes) {
             Ok(Line::Nothing) => prop_assert!(bytes.is_empty()),
             Ok(Line::Help) => prop_assert_eq!(&bytes, b"help"),
+            Ok(Line::Runs) => prop_assert_eq!(&bytes, b"runs"),
+            Ok(Line::Watch(run)) => prop_assert_eq!(bytes, format!("watch {run}").into_bytes()),
             Ok(Line::Run(run)) => {
                 // Words have no order: the ones that came, sorted, are the ones that are printed.
                 let text = String::from_utf8(bytes).unwrap();
-                let (name, rest) = text.split_once(' ').unwrap_or((&text, ""));
+                let asked = if run.detach { text.strip_prefix("detach ").unwrap() } else { &text };
+                let (name, rest) = asked.split_once(' ').unwrap_or((asked, ""));
                 let mut words: Vec<&str> = rest.split(' ').filter(|word| !word.is_empty()).collect();
                 words.sort_by_key(|word| word.split_once('=').map(|(key, _)| key));
-                let sorted = words.iter().fold(name.to_owned(), |line, word| format!("{line} {word}"));
+                let first = if run.detach { format!("detach {name}") } else { name.to_owned() };
+                let sorted = words.iter().fold(first, |line, word| format!("{line} {word}"));
                 prop_assert_eq!(printed(&run), sorted);
                 prop_assert_eq!(printed(&run).len(), text.len());
                 prop_assert!(run.params.values().all(|value| value_is_sound(value)));

@@ -112,8 +112,10 @@ fn a_file_that_could_mean_something_else_is_refused() {
 
 #[test]
 fn no_command_takes_the_word_that_asks_what_there_is() {
-    let help = NamedCommandName::new("help").unwrap();
-    assert!(parse(&help, "summary = \"s\"\nexec = [\"/bin/true\"]").is_err());
+    for reserved in crate::line::RESERVED {
+        let name = NamedCommandName::new(reserved).unwrap();
+        assert!(parse(&name, "summary = \"s\"\nexec = [\"/bin/true\"]").is_err(), "{reserved}");
+    }
 }
 
 #[test]

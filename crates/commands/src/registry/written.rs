@@ -4,7 +4,7 @@ use super::{
     Choices,
     params::{Patterns, check, compile},
 };
-use crate::line::value_is_sound;
+use crate::line::{RESERVED, value_is_sound};
 use allod_appspec::{
     Complaints,
     complaint::{At, Spot},
@@ -37,12 +37,11 @@ pub fn parse(name: &NamedCommandName, text: &str) -> Result<Definition, Complain
         let complaint = Spot::default().complain(format!("larger than {DEFINITION} bytes"));
         return Err(Complaints::one(complaint));
     }
-    if name.as_str() == "help" {
-        let complaint =
-            Spot { line: 1, column: 1, path: String::new() }.complain("no command is called help");
-        return Err(Complaints::one(
-            complaint.hint("over ssh, `help` lists what there is: choose another name"),
-        ));
+    if RESERVED.contains(&name.as_str()) {
+        let spot = Spot { line: 1, column: 1, path: String::new() };
+        let complaint = spot.complain(format!("no command is called {name}"));
+        let hint = format!("over ssh, {} ask for something else: choose another name", RESERVED.join(", "));
+        return Err(Complaints::one(complaint.hint(hint)));
     }
     let table = reader.table()?;
     let definition = File::read(&mut reader, name, table.get_ref());

@@ -1,6 +1,9 @@
-//! What a caller may run, as text for people.
+//! What a caller may run and what they have run, as text for people.
 
-use allod_proto::messages::named::Runnable;
+use allod_proto::{
+    messages::named::Runnable,
+    named::{RunState, RunSummary},
+};
 
 /// One command after the other, in the order of their names.
 pub(super) fn text(caller: &str, commands: &[Runnable]) -> String {
@@ -22,6 +25,19 @@ pub(super) fn text(caller: &str, commands: &[Runnable]) -> String {
         }
     }
     text
+}
+
+/// A line for each run: its id, its command, and how it stands.
+pub(super) fn runs(runs: &[RunSummary]) -> String {
+    let line = |run: &RunSummary| {
+        let state = match &run.state {
+            RunState::Waiting {} => "waits",
+            RunState::Running {} => "runs",
+            RunState::Ended(end) => &end.how,
+        };
+        format!("{} {} {state}\n", run.id, run.name)
+    };
+    runs.iter().map(line).collect()
 }
 
 #[cfg(test)]
