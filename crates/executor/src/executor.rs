@@ -101,7 +101,9 @@ impl Executor {
         let (record, opened) = open_record(&layout, clock, Arc::new(record_signer))?;
         let (memory, past) =
             remember(&record, &apps, clock.now()).map_err(|error| format!("the record: {error}"))?;
-        named.restore(past);
+        named
+            .restore(past, &isolation, &layout)
+            .map_err(|fault| format!("named commands: {}", fault.message))?;
         report(&opened);
         let epoch = Epoch::from_random(random()?);
         let program = std::env::current_exe().map_err(|error| format!("this program's own file: {error}"))?;

@@ -6,7 +6,7 @@ mod launch;
 mod link;
 mod ports;
 mod record;
-mod remains;
+pub(crate) mod remains;
 mod table;
 mod watcher;
 

@@ -7,7 +7,7 @@ use allod_store::Format;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -96,6 +96,16 @@ impl Isolation {
         allod_store::save(&layout.command_uids(), &commands, 0o600)
             .map_err(|error| failure::of_store(ALLOT, &error))?;
         Ok(Some(uid))
+    }
+
+    /// The uids that are named commands' alone.
+    ///
+    /// # Errors
+    /// When it can't be read which are.
+    pub(crate) fn uids_of_commands(&self, layout: &Layout) -> Result<BTreeSet<u32>, Fault> {
+        let Self::OwnUids { .. } = self else { return Ok(BTreeSet::new()) };
+        let (_, commands) = allotted(layout)?;
+        Ok(commands.commands.into_values().collect())
     }
 
     /// A uid that nobody has had; `None` where there are none of their own.

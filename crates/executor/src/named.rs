@@ -6,6 +6,7 @@ mod changes;
 mod drive;
 mod past;
 mod program;
+mod remains;
 mod runs;
 mod store;
 mod trusted;
@@ -22,6 +23,7 @@ pub(crate) use store::{HistoryRecord, RegistryRecord};
 
 use crate::{
     Executor,
+    isolation::Isolation,
     layout::Layout,
     perform::{Performed, blocking},
     record::ChangeRecorder,
@@ -89,9 +91,12 @@ impl Started {
 }
 
 impl Named {
-    /// Takes back what ran before.
-    pub(crate) fn restore(&self, past: Past) {
-        self.runs.restore(past.ended());
+    /// Takes back what ran before, and ends what is left of it.
+    pub(crate) fn restore(&self, past: Past, isolation: &Isolation, layout: &Layout) -> Result<(), Fault> {
+        let past = past.ended();
+        remains::clear_all(isolation, layout, &past)?;
+        self.runs.restore(past);
+        Ok(())
     }
 
     pub(crate) fn open(layout: &Layout) -> Result<Self, String> {

@@ -2,6 +2,8 @@
 //! `attacks`; the registry on disk has its own tests (`executor/src/named/store/tests.rs`).
 
 mod attacks;
+mod kills;
+mod left;
 
 use crate::{
     cli::{Cli, Output},

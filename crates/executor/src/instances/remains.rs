@@ -1,5 +1,5 @@
 //! Killing what a shim left behind when it died. Its program's orphans have fallen to the machine's first process, so
-//! they are found by what they carry: their user, and the instance's id in their environment.
+//! they are found by what they carry: their user, and the instance's or run's id in their environment.
 
 use super::record::InstanceRecord;
 use crate::shim::{
@@ -7,7 +7,7 @@ use crate::shim::{
     tree::{self, signal_if},
 };
 use rustix::process::Signal;
-use std::{thread, time::Duration};
+use std::{collections::BTreeSet, thread, time::Duration};
 
 /// How often everything is looked through until nothing is found.
 const ROUNDS: u32 = 50;
@@ -34,7 +34,7 @@ pub(super) fn kill(record: &InstanceRecord, boot: &str) {
                 && tree::uid(pid) == Some(uid)
                 && (main.is_some_and(|main| main.pid == pid && is_same(main))
                     || in_group(pid, group)
-                    || carries(pid, &marker))
+                    || carries(pid, |variable| variable == marker))
         };
         kill_all(ours)
     });
@@ -45,14 +45,33 @@ pub(super) fn kill_user(uid: u32) {
     until_none(|| kill_all(|pid| tree::uid(pid) == Some(uid)));
 }
 
+/// Kills every process of one of these users.
+pub(crate) fn kill_users(uids: &BTreeSet<u32>) {
+    until_none(|| kill_all(|pid| tree::uid(pid).is_some_and(|uid| uids.contains(&uid))));
+}
+
+/// Kills every process that has one of these variables in its environment, and is this user's where one is named.
+pub(crate) fn kill_carriers(markers: &BTreeSet<String>, uid: Option<u32>) {
+    until_none(|| {
+        kill_all(|pid| {
+            pid != std::process::id()
+                && uid.is_none_or(|uid| tree::uid(pid) == Some(uid))
+                && carries(pid, |variable| markers.contains(variable))
+        })
+    });
+}
+
 fn until_none(mut round: impl FnMut() -> usize) {
+    let mut quiet = false;
     for _ in 0..ROUNDS {
-        if round() == 0 {
+        let was_quiet = std::mem::replace(&mut quiet, round() == 0);
+        // What was between fork and exec at the first look carries nothing yet.
+        if quiet && was_quiet {
             return;
         }
         thread::sleep(Duration::from_millis(10));
     }
-    tracing::warn!("processes of an app could not be killed");
+    tracing::warn!("processes of an app or a command could not be killed");
 }
 
 fn kill_all(ours: impl Fn(u32) -> bool) -> usize {
@@ -70,7 +89,7 @@ fn in_group(pid: u32, group: Option<u32>) -> bool {
     group.is_some() && tree::stat(pid).map(|stat| stat.group) == group
 }
 
-fn carries(pid: u32, marker: &str) -> bool {
+fn carries(pid: u32, is_it: impl Fn(&str) -> bool) -> bool {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes())
+    environment.split(|byte| *byte == 0).any(|variable| std::str::from_utf8(variable).is_ok_and(&is_it))
 }

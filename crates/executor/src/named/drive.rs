@@ -4,6 +4,7 @@
 use super::{
     past::{UNKNOWN, unknown_outcome},
     program::{self, Program},
+    remains,
     runs::Run,
     turns::{Turn, Waiting},
     user,
@@ -146,6 +147,10 @@ async fn carry_out(
         Ok(order) => order,
         Err(fault) => return Ended { program: Some(digest), ..Ended::never("not started", fault) },
     };
+    let uid = match &order.task {
+        Task::Command(task) => task.uid,
+        Task::Keep { .. } | Task::Once { .. } => None,
+    };
     let mut child = match start(order, &program).await {
         Ok(child) => child,
         Err(fault) => return Ended { program: Some(digest), ..Ended::never("not started", fault) },
@@ -166,6 +171,9 @@ async fn carry_out(
     drop(child.stdin.take());
     if timeout(SLACK, child.wait()).await.is_err() {
         let _ = child.start_kill();
+    }
+    if ended.how == UNKNOWN {
+        remains::clear(executor, &run.id(), definition, uid).await;
     }
     ended
 }

@@ -1,0 +1,53 @@
+//! What a run leaves behind when its shim is killed, alone or with the executor: nothing, and a record that says so.
+
+use super::Named;
+use crate::processes::{eventually, is_alive, signal};
+use rustix::process::Signal;
+
+#[tokio::test]
+async fn x24_a_shim_killed_with_and_without_the_executor_leaves_nothing_and_the_next_one_has_its_turn() {
+    let named = Named::new().await;
+    let scratch = named.scratch();
+    let folder = scratch.display();
+    // Somebody who is of no group of the command's, and somebody who is gone from its tree.
+    let script = format!(
+        "[ -e {folder}/quick ] && exit 0\n(setsid sh -c 'echo $$ >{folder}/hidden; exec sleep 1000' >/dev/null 2>&1 &)\n\
+         while [ ! -s {folder}/hidden ]; do sleep 0.05; done\necho $$ >{folder}/main\nsleep 1000"
+    );
+    named.define_script("slow", &script, "timeout = \"10m\"").await;
+    for (number, with_executor) in [(1, false), (2, true)] {
+        let key = ["--idempotency-key", &format!("killed-shim-number-{number}")];
+        named.run(&[&["slow", "--detach"], &key[..]].concat()).await.ok();
+        let pids = eventually("it runs", async || {
+            let pid = |name| std::fs::read_to_string(scratch.join(name)).ok()?.trim().parse::<u32>().ok();
+            Some([pid("main")?, pid("hidden")?])
+        })
+        .await;
+        let shims = named.world.own_processes("shim");
+        let before = named.world.pid("executor");
+        if with_executor {
+            signal(before, Signal::KILL);
+        }
+        shims.iter().for_each(|shim| signal(*shim, Signal::KILL));
+        if with_executor {
+            named.world.is_back("executor", before).await;
+        }
+        eventually("nothing is left", async || pids.iter().all(|pid| !is_alive(*pid)).then_some(())).await;
+        let again = eventually("the server answers", async || {
+            let again = named.run(&[&["slow", "--detach"], &key[..]].concat()).await;
+            (again.code != 7).then_some(again)
+        })
+        .await;
+        assert_eq!(again.refused(13).0, "unknown_outcome");
+        let record = named.record().await;
+        let ended = record.iter().rev().find(|line| line["entry"] == "outcome").unwrap();
+        assert_eq!(ended["result"], "unknown", "{ended}");
+        // It is an exclusive command: nobody else's turn comes before it has ended.
+        std::fs::write(scratch.join("quick"), "").unwrap();
+        named.run(&["slow"]).await.ok();
+        for name in ["quick", "main", "hidden"] {
+            std::fs::remove_file(scratch.join(name)).unwrap();
+        }
+    }
+    named.world.allod(&["audit", "verify"]).await.ok();
+}
