@@ -2,6 +2,8 @@
 //! `attacks`; the registry on disk has its own tests (`executor/src/named/store/tests.rs`).
 
 mod attacks;
+mod contract;
+mod doors;
 mod kills;
 mod left;
 
@@ -18,6 +20,7 @@ use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 struct Named {
     world: World,
     key: KeySigner,
+    auditor: KeySigner,
     builder: Cli,
     scripts: tempfile::TempDir,
 }
@@ -26,9 +29,10 @@ impl Named {
     async fn new() -> Self {
         let world = World::up().await;
         let key = world.enrol("builder", 61, &["--role", "caller"]).await;
+        let auditor = world.enrol("auditor", 60, &["--role", "operator"]).await;
         let builder = world.person("builder", &key);
         let scripts = crate::world::fresh_folder();
-        Self { world, key, builder, scripts }
+        Self { world, key, auditor, builder, scripts }
     }
 
     /// A script that nobody but us may write, in a folder that its commands may.

@@ -7,19 +7,14 @@ use super::{
 use crate::processes::{eventually, is_alive};
 use allod_proto::{
     FaultCode,
-    messages::{
-        audit::{AuditShow, AuditVerify},
-        named::CommandRuns,
-    },
+    messages::{audit::AuditVerify, named::CommandRuns},
     named::RunState,
 };
-use allod_rpc::client::{Client, Forgetful};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 /// The account so far.
@@ -51,7 +46,7 @@ impl Account {
 
     /// What was done until now is nobody's round.
     pub(super) async fn begin(&mut self, named: &Named) {
-        drop(self.lines(named, "before the first round").await);
+        drop(named.lines_after(&mut self.seq).await);
     }
 
     /// What every process of these commands carries in its environment.
@@ -148,25 +143,10 @@ impl Account {
         found
     }
 
-    /// The lines of the record that are new.
-    async fn lines(&mut self, named: &Named, what: &str) -> Vec<Value> {
-        let mut lines: Vec<Value> = Vec::new();
-        loop {
-            let shown = eventually(&format!("{what}: the record is read"), async || {
-                let from = i64::try_from(self.seq + 1).unwrap();
-                owner(named).await?.call(AuditShow { from, limit: 1000 }).await.ok()
-            })
-            .await;
-            let Some(last) = shown.lines.last() else { return lines };
-            self.seq = parse(last)["seq"].as_u64().unwrap();
-            lines.extend(shown.lines.iter().map(|line| parse(line)));
-        }
-    }
-
     /// The calls in them, each with its outcomes.
     async fn recorded(&mut self, named: &Named, what: &str) -> Vec<Recorded> {
         let mut found: Vec<Recorded> = Vec::new();
-        for line in self.lines(named, what).await {
+        for line in named.lines_after(&mut self.seq).await {
             if line["entry"] == "intent" && line["command"] == "command.run" {
                 let token = line["params"]["params"]["token"].as_str().unwrap().to_owned();
                 found.push(Recorded { intent: line["seq"].as_u64().unwrap(), token, outcomes: Vec::new() });
@@ -199,26 +179,17 @@ impl Account {
     /// The whole chain holds.
     pub(super) async fn verify(&self, named: &Named) {
         let verified = eventually("the record is verified", async || {
-            owner(named).await?.call(AuditVerify {}).await.ok()
+            named.auditor().await?.call(AuditVerify {}).await.ok()
         })
         .await;
         assert_eq!(verified.found, None);
     }
 }
 
-fn parse(line: &str) -> Value {
-    serde_json::from_str(line).unwrap()
-}
-
-async fn owner(named: &Named) -> Option<Client> {
-    let key = Arc::new(named.world.owner());
-    Client::connect(named.world.peer(), key, Box::new(Forgetful::default())).await.ok()
-}
-
 /// No run waits or goes on.
 async fn is_idle(named: &Named, what: &str) {
     eventually(&format!("{what}: every run has ended"), async || {
-        let runs = owner(named).await?.call(CommandRuns {}).await.ok()?.runs;
+        let runs = named.auditor().await?.call(CommandRuns {}).await.ok()?.runs;
         runs.iter().all(|run| matches!(run.state, RunState::Ended(_))).then_some(())
     })
     .await;

@@ -2,7 +2,6 @@
 //! gate's program as sshd begins it, and by the local door.
 
 use super::{Named, eventually};
-use crate::cli::BINARY;
 use allod_proto::{
     CommandId, FaultCode,
     messages::named::{CommandRun, CommandRunReply},
@@ -10,8 +9,8 @@ use allod_proto::{
 };
 use allod_rpc::client::{Client, ClientError, Forgetful, OneKey};
 use allod_signing::KeySigner;
-use std::{process::Stdio, sync::Arc};
-use tokio::process::{Child, Command};
+use std::sync::Arc;
+use tokio::process::Child;
 
 /// Where somebody calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,38 +97,12 @@ impl Call {
     pub(super) fn spawn(&self, named: &Named) -> Program {
         let words = format!("{} token={} ms={}", self.name, self.token, self.ms);
         let mut command = match self.door {
-            Door::Gate => as_sshd_does(named, &words),
-            Door::Signed | Door::Local => {
-                let mut command = gate(named, &["run"]);
-                command.args(words.split(' '));
-                command
-            }
+            Door::Gate => named.as_sshd_begins_it(&words),
+            Door::Signed | Door::Local => named.on_the_machine(&words.split(' ').collect::<Vec<_>>()),
         };
         let child = command.spawn().unwrap();
         Program { door: self.door, pid: child.id().unwrap(), child }
     }
-}
-
-fn gate(named: &Named, words: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
-    command.arg("gate").args(words).arg("--run").arg(named.world.ready["run"].as_str().unwrap());
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    command
-}
-
-/// The gate's program in the environment of a login with the caller's key.
-pub(super) fn as_sshd_does(named: &Named, request: &str) -> Command {
-    let proof = named.builder.home.join("proof");
-    if !proof.exists() {
-        let fresh = proof.with_extension("new");
-        std::fs::write(&fresh, format!("publickey {}\n", named.key.public_openssh())).unwrap();
-        std::fs::set_permissions(&fresh, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        std::fs::rename(fresh, &proof).unwrap();
-    }
-    let mut command = gate(named, &["--caller", "builder"]);
-    command.env("SSH_ORIGINAL_COMMAND", request).env("SSH_USER_AUTH", proof);
-    command.env("SSH_CONNECTION", "192.0.2.7 50022 192.0.2.1 22");
-    command
 }
 
 impl Program {
