@@ -67,37 +67,105 @@ fn run(program: &str, arguments: &[&str], input: &[u8]) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Checks a chain knowing nothing but that each line names the SHA-256 of the one before. As in the README.
-const SHELL: &str = r#"
-prev=0000000000000000000000000000000000000000000000000000000000000000
-seq=1
-cat "$1"/0*.jsonl | while IFS= read -r line; do
-  case $line in
-    '{"prev":"'$prev'","seq":'$seq,*) ;;
-    *) echo "broken at line $seq"; exit 1 ;;
-  esac
-  prev=$(printf '%s\n' "$line" | sha256sum | cut -d' ' -f1)
-  seq=$((seq + 1))
-done
-"#;
+/// The first script of the README.
+fn script() -> &'static str {
+    let readme = include_str!("../../README.md");
+    readme.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0
+}
+
+/// What that script says of a record, and whether it finds it whole.
+fn by_shell(record: &Path, key: &KeySigner) -> (bool, String) {
+    let key = key.public_key().to_openssh();
+    run("sh", &["-c", script(), "sh", record.to_str().unwrap(), &key], b"")
+}
+
+fn edit(file: &Path, how: impl FnOnce(&mut Vec<String>)) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    how(&mut lines);
+    std::fs::write(file, lines.concat()).unwrap();
+}
 
 #[test]
-fn ten_lines_of_shell_check_a_chain() {
-    if !has("sh") || !has("sha256sum") {
+fn ten_lines_of_shell_check_a_record_and_find_each_way_of_tampering_with_it() {
+    if !has("sh") || !has("sha256sum") || !has("ssh-keygen") {
         return;
     }
+    assert!(script().lines().count() <= 10, "it is read by people");
     let folder = tempfile::tempdir().unwrap();
     let record = open(folder.path());
     fill(&record, 30);
+    let older = folder.path().join("older");
+    copy(&folder.path().join("record"), &older);
+    fill(&record, 10);
     record.close().unwrap();
-    let path = folder.path().join("record");
-    let shell = || run("sh", &["-c", SHELL, "sh", path.to_str().unwrap()], b"");
-    assert_eq!(shell(), (true, String::new()));
+    let good = folder.path().join("record");
+    let (whole, said) = by_shell(&good, &key());
+    assert!(whole && said.starts_with("from line 1\nGood"), "{said}");
 
-    let first = path.join("00000000000000000001.jsonl");
-    let text = std::fs::read_to_string(&first).unwrap();
-    std::fs::write(&first, text.replacen("note 4", "note 5", 1)).unwrap();
-    assert_eq!(shell(), (false, "broken at line 6\n".to_owned()));
+    let tampered = |how: &dyn Fn(&Path)| {
+        let copied = folder.path().join("tampered");
+        let _ = std::fs::remove_dir_all(&copied);
+        copy(&good, &copied);
+        how(&copied);
+        let (whole, said) = by_shell(&copied, &key());
+        assert!(!whole, "{said}");
+        said
+    };
+    let (first, last) = ("00000000000000000001.jsonl", newest(&good));
+    let of_first = |how: fn(&mut Vec<String>)| tampered(&|record| edit(&record.join(first), how));
+    assert!(
+        of_first(|lines| lines[4] = lines[4].replace("note 4", "note 5")).ends_with("broken at line 6\n")
+    );
+    assert!(of_first(|lines| drop(lines.remove(4))).ends_with("broken at line 5\n"));
+    assert!(of_first(|lines| lines.swap(4, 5)).ends_with("broken at line 5\n"));
+    assert!(of_first(|lines| lines.insert(4, lines[3].clone())).ends_with("broken at line 5\n"));
+    let gone = |said: String| assert!(said.ends_with("which was signed, is gone\n"), "{said}");
+    gone(tampered(&|record| edit(&record.join(&last), |lines| drop(lines.pop()))));
+    gone(tampered(&|record| edit(&record.join(&last), |lines| lines.last_mut().unwrap().truncate(20))));
+    gone(tampered(&|record| std::fs::remove_file(record.join(&last)).unwrap()));
+    // The last line edited, with all that could contradict it but the signature.
+    let forged = tampered(&|record| {
+        edit(&record.join(&last), |lines| {
+            let line = lines.last_mut().unwrap();
+            *line = line.replace("note 9", "note 8");
+        });
+        let line = std::fs::read_to_string(record.join(&last)).unwrap();
+        let hash = allod_proto::Digest::of(line.split_inclusive('\n').next_back().unwrap());
+        edit(&record.join("head.json"), |lines| {
+            let of_hash = lines.iter_mut().find(|line| line.contains("\"hash\"")).unwrap();
+            *of_hash = format!("  \"hash\": \"{hash}\",\n");
+        });
+    });
+    assert!(forged.contains("Could not verify signature"), "{forged}");
+    // An older copy beside the newer head, and all of it under another key.
+    gone(tampered(&|record| {
+        for entry in std::fs::read_dir(record).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "jsonl") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        let head = std::fs::read(record.join("head.json")).unwrap();
+        copy(&older, record);
+        std::fs::write(record.join("head.json"), head).unwrap();
+    }));
+    let (whole, said) = by_shell(&good, &KeySigner::generate([4; 32], "another"));
+    assert!(!whole, "{said}");
+}
+
+fn newest(record: &Path) -> String {
+    let names =
+        std::fs::read_dir(record).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".jsonl") && name.starts_with('0')).max().unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }
 
 #[test]
