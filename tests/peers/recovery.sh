@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Recovery through a real sshd on loopback: a recovery key gets the closed list and nothing that sshd could give besides.
+# Recovery through a real sshd, on loopback and over the mesh: a recovery key gets the closed list and nothing that sshd could give
+# besides; and a new person adds the server to their own, reading over SSH who it is.
 # As root the recovery user has a uid of its own, in a mount namespace with its own passwd; else it is whoever runs this.
 #
 #   tests/peers/recovery.sh ALLOD
@@ -24,6 +25,7 @@ chmod 755 "$dir"
 up=
 server=
 finish() {
+  [ ! -e "$dir/ana" ] || ALLOD_HOME="$dir/ana" "$allod" --yes leave >/dev/null 2>&1 || true
   [ -z "$server" ] || kill "$server" 2>/dev/null || true
   [ -z "$up" ] || { kill "$up" 2>/dev/null || true; wait "$up" 2>/dev/null || true; }
   rm -rf "$dir"
@@ -43,8 +45,13 @@ if [ "$(id -u)" = 0 ]; then
   mkdir -m 755 /run/sshd
 fi
 
+port=0
+for _ in $(seq 50); do
+  port=$((20000 + RANDOM % 40000))
+  (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+done
 # shellcheck disable=SC2086  # words
-"$allod" up --mesh loopback --state "$dir/s" --json $flags >"$dir/up.json" 2>"$dir/up.log" &
+"$allod" up --forward "22=127.0.0.1:$port" --state "$dir/s" --json $flags >"$dir/up.json" 2>"$dir/up.log" &
 up=$!
 for _ in $(seq 600); do
   grep -q '"event":"ready"' "$dir/up.json" && break
@@ -62,11 +69,6 @@ cat >"$dir/authorized" <<END
 restrict,command="$recover" $(cut -d' ' -f1,2 "$dir/look.pub") on-call
 restrict,command="$recover --enrol" $(cut -d' ' -f1,2 "$dir/drawer.pub") drawer
 END
-port=0
-for _ in $(seq 50); do
-  port=$((20000 + RANDOM % 40000))
-  (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-done
 # Everything that sshd can give is on: what is refused is refused by the key's line.
 cat >"$dir/sshd_config" <<END
 ListenAddress 127.0.0.1:$port
@@ -134,6 +136,52 @@ over look "$at" doctor </dev/null || die "doctor: $(cat "$dir/err")"
 grep -q '^good *agent' "$dir/out" || die "doctor says $(cat "$dir/out")"
 over look "$at" identity </dev/null || die "identity: $(cat "$dir/err")"
 grep -qF "$identity" "$dir/out" || die "identity says $(cat "$dir/out")"
+
+# A new person, on a machine of their own: each step of `servers add` fails in turn, and nothing is saved before the last.
+mkdir -m 700 "$dir/ana"
+ana() { ALLOD_HOME="$dir/ana" ALLOD_SSH="$dir/ssh" "$allod" "$@"; }
+"$allod" hub --state "$dir/s" keys create >"$dir/token" 2>"$dir/keys.err" || die "no token"
+ana join - --name ana-laptop <"$dir/token" >"$dir/out" 2>"$dir/err" || die "ana did not join: $(cat "$dir/err")"
+add() {
+  local step=$1
+  shift
+  if ana --key "$dir/ana.key" servers add "$@" >"$dir/out" 2>"$dir/err"; then die "$step: it was added"; fi
+  grep -qF "$step" "$dir/err" || die "it was not $step that failed: $(cat "$dir/err")"
+  [ ! -e "$dir/ana/servers.toml" ] || die "$step: something was saved"
+}
+# known KEY, login KEY: whom her ssh believes the host to be, and which key it logs in with.
+her_ssh() {
+  printf '#!/bin/sh\nexec ssh -F none -o UserKnownHostsFile=%s -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -o IdentityAgent=none -i %s "$@"\n' \
+    "$dir/$1" "$dir/$2" >"$dir/ssh"
+  chmod 755 "$dir/ssh"
+}
+ssh-keygen -q -t ed25519 -N '' -C ana -f "$dir/ana.key"
+printf 'local %s\n' "$(cut -d' ' -f1,2 "$dir/host.pub")" >"$dir/her-known"
+printf 'local %s\n' "$(cut -d' ' -f1,2 "$dir/stranger.pub")" >"$dir/her-other"
+her_ssh her-known look
+mesh_address=${management%:*}
+add 'look up the address' nobody-here
+add 'check the address' 192.0.2.7
+add 'look for it on the mesh' 100.64.99.99
+add 'ask who is there' local:9
+her_ssh her-other look; add 'read the identity over SSH' local --recovery "$user@local"
+grep -qi 'host key' "$dir/err" || die "another host key: $(cat "$dir/err")"
+her_ssh her-known stranger; add 'read the identity over SSH' local --recovery "$user@local"
+her_ssh her-known look
+add 'compare the identity' local --recovery "$user@local" --identity "$(ssh-keygen -lf "$dir/stranger.pub" | cut -d' ' -f2)"
+add 'make a signed call' local --recovery "$user@local"
+"$allod" --yes keys add "$dir/ana.key.pub" --role operator >/dev/null || die "keys add"
+# At the usual door where the recovery user has its own name, else where it is said.
+door=
+[ "$user" = allod-recovery ] || door="--recovery $user@local"
+# shellcheck disable=SC2086  # words
+ana --key "$dir/ana.key" servers add local $door >"$dir/out" 2>"$dir/err" || die "servers add: $(cat "$dir/err")"
+grep -qF "$identity" "$dir/ana/servers.toml" || die "another identity was pinned"
+ana servers status >/dev/null || die "she does not get there"
+cp "$dir/ana/servers.toml" "$dir/before"
+if ana --key "$dir/ana.key" servers add "$mesh_address" --name again >/dev/null 2>&1; then die "one server was added twice"; fi
+cmp -s "$dir/before" "$dir/ana/servers.toml" || die "a refusal changed what was there"
+ana --yes leave >/dev/null || die "leave"
 
 # Every key is lost: the drawer's makes a new one an owner's.
 if "$allod" --key "$dir/new" keys list >/dev/null 2>&1; then die "the new key is known already"; fi

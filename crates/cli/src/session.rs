@@ -275,7 +275,10 @@ impl Session {
     }
 
     /// The same on the mesh alone; `None` where nobody there has the name.
-    async fn resolve_on_mesh(&self, address: &str) -> Result<Option<SocketAddr>, Failure> {
+    ///
+    /// # Errors
+    /// [`Failure`] when more than one has it, or the mesh doesn't answer.
+    pub async fn resolve_on_mesh(&self, address: &str) -> Result<Option<SocketAddr>, Failure> {
         let Some(node) = self.mesh().await?.and_then(OwnMesh::node) else { return Ok(None) };
         let Some((name, port)) = address.rsplit_once(':') else { return Ok(None) };
         let Ok(port) = port.parse() else { return Ok(None) };

@@ -1,8 +1,8 @@
 //! Ports of the mesh that are passed to a TCP address of this machine. The program there sees a connection from this machine.
 
-use crate::{activity::Activity, carry, place::Place, ports::Held, settings::Forward, stream::Incoming};
+use crate::{activity::Activity, carry, place::Place, ports::Held, stream::Incoming};
 use allod_meshnode::MeshListener;
-use allod_proto::Fault;
+use allod_proto::{Fault, node::Forward};
 use std::time::Duration;
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 

@@ -18,4 +18,4 @@ mod talk;
 pub use network::{NetworkError, NetworkRecord};
 pub use program::main;
 pub use run::{NodeError, run};
-pub use settings::{Forward, Settings, Way};
+pub use settings::{Settings, Way};

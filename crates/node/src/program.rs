@@ -2,10 +2,11 @@
 
 use crate::{
     secret::{self, Found, SecretError, Source},
-    settings::{Forward, Settings, Way},
+    settings::{Settings, Way},
 };
 use allod_daemon::{Clock, CommonFlags, Shutdown, raise_descriptor_limit};
 use allod_meshnode::Interfaces;
+use allod_proto::node::Forward;
 use clap::Parser as _;
 use std::{
     error::Error, ffi::OsString, io::Write as _, net::IpAddr, path::PathBuf, process::ExitCode, sync::Arc,

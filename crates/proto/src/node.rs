@@ -2,6 +2,10 @@
 //! begins with one line of JSON, [`NodeAsk`], answered by one line, [`NodeAnswer`]. After `connected` and `accepted` the same
 //! connection carries the bytes of the stream, both ways; `watch` is answered by a line for each change.
 
+mod forward;
+
+pub use forward::{Forward, ForwardError};
+
 use crate::{Fault, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{

@@ -2,7 +2,7 @@
 
 use super::{
     launcher::Launcher,
-    network::{Entry, Network, OwnNetwork, Reach},
+    network::{Entry, Network, Reach},
     owner::Owner,
     places::Places,
     program::Program,
@@ -91,8 +91,8 @@ impl Announcement {
                 },
             },
             coordinator: match &launcher.network {
-                Network::Own(OwnNetwork { coordinator: Some(at), .. }) => Some(format!("http://{at}")),
-                Network::Loopback | Network::Own(_) | Network::Tailscaled(_) => None,
+                Network::Own(own) => own.coordinator.map(|at| format!("http://{at}")),
+                Network::Loopback | Network::Tailscaled(_) => None,
             },
             state: places.state().to_owned(),
             run: places.run().to_owned(),

@@ -189,6 +189,7 @@ impl Launcher {
         let users = &self.staff.users;
         let clients = if program == Program::Node {
             words.pair("--hostname", &self.name);
+            own.forwards.iter().for_each(|forward| words.pair("--forward", forward.to_string()));
             vec![users.of(Program::Agent), users.of(Program::Hub)]
         } else {
             words.pair("--hostname", format!("{}-operator", self.name));

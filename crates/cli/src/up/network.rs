@@ -21,7 +21,7 @@ use crate::{
     mesh::{HUB, MeshPlace, hub_of, read_token},
 };
 use allod_mesh::{EmbeddedMesh, Mesh as _};
-use allod_proto::{FaultCode, headers::MANAGEMENT_PORT};
+use allod_proto::{FaultCode, headers::MANAGEMENT_PORT, node::Forward};
 use allod_rpc::client::{Dialer, Tcp};
 use std::{
     cell::Cell,
@@ -50,7 +50,7 @@ pub(super) enum Network {
     /// This machine's loopback interface.
     Loopback,
     /// One of its own, or one elsewhere that a node of ours is on.
-    Own(OwnNetwork),
+    Own(Box<OwnNetwork>),
     /// The one that the machine's tailscaled is on.
     Tailscaled(TailscaledNetwork),
 }
@@ -69,6 +69,8 @@ pub(super) struct OwnNetwork {
     /// The ports of agent and hub on the mesh.
     pub(super) management: u16,
     pub(super) hub: u16,
+    /// Ports of the server on the mesh that lead to others of this machine.
+    pub(super) forwards: Vec<Forward>,
     /// The server's node, and the person's where the hub is here.
     pub(super) server: NodePlace,
     pub(super) person: Option<NodePlace>,

@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 /// The user behind whom the door is.
 const USER: &str = "allod-recovery";
+/// Where sshd listens.
+const SSH: u16 = 22;
 /// How long ssh may take: with a person who is asked about a host key or a passphrase, and without.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(180), Duration::from_secs(30));
 /// Of what ssh complains about, so much is shown.
@@ -75,6 +77,7 @@ impl fmt::Display for Door {
 /// # Errors
 /// [`Failure`] when ssh does not get there, or what answers is no recovery door.
 pub(super) async fn identity(session: &Session, door: &Door) -> Result<Fingerprint, Failure> {
+    let door = &at_its_address(session, door).await?;
     let is_over_mesh = door.host.parse().is_ok_and(allod_mesh::is_mesh_address);
     let through = is_over_mesh && session.mesh().await?.is_some_and(|mesh| mesh.node().is_some());
     let can_ask = session.output.can_ask();
@@ -87,6 +90,19 @@ pub(super) async fn identity(session: &Session, door: &Door) -> Result<Fingerpri
         Err(_) => return Err(unreachable(door, &format!("no answer within {} s", patience.as_secs()))),
     };
     read(door, &output)
+}
+
+/// The same with the address that a name has on the mesh: ssh can't look that up.
+async fn at_its_address(session: &Session, door: &Door) -> Result<Door, Failure> {
+    let port = door.port.unwrap_or(SSH);
+    let found = match door.host.parse::<IpAddr>() {
+        Ok(_) => None,
+        Err(_) => session.resolve_on_mesh(&format!("{}:{port}", door.host)).await?,
+    };
+    Ok(match found {
+        Some(at) => Door { host: at.ip().to_string(), known_as: Some(door.host.clone()), ..door.clone() },
+        None => door.clone(),
+    })
 }
 
 fn read(door: &Door, output: &Output) -> Result<Fingerprint, Failure> {
@@ -133,7 +149,8 @@ fn proxy_command() -> Result<String, Failure> {
     let own = std::env::current_exe().map(OsString::from);
     let own = own.map_err(|error| Failure::new(FaultCode::Internal, format!("its own binary: {error}")))?;
     let own = own.to_string_lossy().replace('%', "%%").replace('\'', "'\\''");
-    Ok(format!("exec '{own}' connect %h %p"))
+    // ssh puts exec before it.
+    Ok(format!("'{own}' connect %h %p"))
 }
 
 fn unreachable(door: &Door, why: &str) -> Failure {

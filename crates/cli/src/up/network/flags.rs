@@ -10,6 +10,7 @@ use super::{
     tailscaled::TailscaledNetwork,
 };
 use crate::{failure::Failure, mesh};
+use allod_proto::node::Forward;
 use clap::{Args, ValueEnum};
 use std::{
     cell::Cell,
@@ -49,6 +50,9 @@ pub(in crate::up) struct NetworkFlags {
     /// Which of this machine's addresses the mesh's datagrams come from; otherwise all of them
     #[arg(long, value_name = "ADDRESS")]
     only: Option<IpAddr>,
+    /// Pass a port of this server on the mesh to a TCP address here, such as 22=127.0.0.1:22 for its sshd; may be given again
+    #[arg(long, value_name = "PORT=ADDRESS:PORT")]
+    forward: Vec<Forward>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,6 +116,7 @@ impl NetworkFlags {
             ("--join", self.join.is_some()),
             ("--headscale", self.headscale.is_some()),
             ("--only", self.only.is_some()),
+            ("--forward", !self.forward.is_empty()),
         ];
         if self.mesh != Kind::Embedded
             && let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given)
@@ -127,6 +132,10 @@ impl NetworkFlags {
             let message =
                 "--headscale takes an https:// URL: by plain http whoever is on the way could take its place";
             return Err(Failure::usage(message).hint("--authorities FILE is for a certificate of your own"));
+        }
+        if let Some(taken) = self.forward.iter().find(|forward| [PORTS.0, PORTS.1].contains(&forward.port)) {
+            let message = format!("--forward {taken}: port {} is the agent's or the hub's own", taken.port);
+            return Err(Failure::usage(message).hint("forward another port of the mesh there"));
         }
         if self.mesh != Kind::Tailscaled && self.tailscaled_socket.is_some() {
             return Err(Failure::usage("--tailscaled-socket is for --mesh tailscaled"));
@@ -187,7 +196,7 @@ impl NetworkFlags {
                     // Not before they are told where it is now.
                     own.standing.set(Standing { may_join: false, ..own.standing.get() });
                 }
-                Network::Own(own)
+                Network::Own(Box::new(own))
             }
         }
     }
@@ -209,6 +218,7 @@ impl NetworkFlags {
             only: self.only.or(coordinator.filter(IpAddr::is_loopback)),
             management,
             hub,
+            forwards: self.forward.clone(),
             server,
             person,
             standing: Rc::new(Cell::new(standing)),
