@@ -18,6 +18,9 @@ pub fn milliseconds(text: &str) -> Result<u64, &'static str> {
     if milliseconds <= 86_400_000 { Ok(milliseconds) } else { Err("longer than a day") }
 }
 
+/// The least memory that something may be bounded to: less is none to begin with.
+pub const LEAST_MEMORY: u64 = 4 << 20;
+
 /// Bytes of `64KB`, `128MB` or `2GB`; the units are powers of 1024.
 ///
 /// # Errors

@@ -126,11 +126,10 @@ fn process(
 }
 
 fn resources(unit: &UnitLayer, out: &mut Vec<Complaint>) -> ResourceSpec {
-    const LEAST_MEMORY: u64 = 4 << 20;
     const LEAST_FILES: u32 = 16;
     let memory = unit.memory.as_ref().map(|written| {
-        let bytes = measured(Some(written), measure::bytes, LEAST_MEMORY, out);
-        if bytes < LEAST_MEMORY {
+        let bytes = measured(Some(written), measure::bytes, measure::LEAST_MEMORY, out);
+        if bytes < measure::LEAST_MEMORY {
             out.push(written.spot.complain("must be at least 4MB"));
         }
         bytes

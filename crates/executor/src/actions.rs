@@ -119,7 +119,7 @@ fn attach(executor: &Arc<Executor>, version: &str) -> Result<Done, Fault> {
         record_key: executor.record_key().to_owned(),
         recipient: crate::secrets::recipient(executor.layout())?,
         head: executor.record().head().map_err(|error| record_fault(&error))?,
-        isolation: executor.isolation().facts(),
+        isolation: executor.isolation().facts(executor.groups()),
         open,
         releases: executor.layout().releases(),
         keys: executor.keys().files(),

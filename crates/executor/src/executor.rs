@@ -3,6 +3,7 @@
 use crate::{
     apps::Apps,
     gate::Asked,
+    groups::{Base, Groups},
     identity::Identity,
     instances::{Instances, InstancesSettings, SEARCH_PATH},
     isolation::Isolation,
@@ -55,6 +56,7 @@ pub struct Executor {
     rate: Mutex<Rate>,
     room: Room,
     named: Named,
+    groups: Arc<Groups>,
     /// One change of an app at a time.
     turns: Turns,
     /// One release command of an app at a time; a change of the app need not wait for it.
@@ -77,6 +79,7 @@ impl Executor {
     pub async fn open(
         layout: Layout,
         isolation: Isolation,
+        groups: &Base,
         first_owner: Option<&str>,
     ) -> Result<Arc<Self>, String> {
         layout.create().map_err(|error| error.to_string())?;
@@ -106,6 +109,7 @@ impl Executor {
             .map_err(|fault| format!("named commands: {}", fault.message))?;
         report(&opened);
         let epoch = Epoch::from_random(random()?);
+        let groups = open_groups(groups, &layout);
         let program = std::env::current_exe().map_err(|error| format!("this program's own file: {error}"))?;
         let settings = InstancesSettings {
             layout: layout.clone(),
@@ -113,6 +117,7 @@ impl Executor {
             program,
             args: vec!["shim".into()],
             search_path: SEARCH_PATH.to_owned(),
+            groups: Arc::clone(&groups),
         };
         let (instances, found) = Instances::open(settings, Arc::new(move || clock.now()))
             .await
@@ -135,6 +140,7 @@ impl Executor {
             rate: Mutex::default(),
             room,
             named,
+            groups,
             turns: Mutex::default(),
             commands: Mutex::default(),
             agent: Mutex::default(),
@@ -173,6 +179,12 @@ impl Executor {
     #[must_use]
     pub fn isolation(&self) -> &Isolation {
         &self.isolation
+    }
+
+    /// What bounds and ends runs and instances.
+    #[must_use]
+    pub fn groups(&self) -> &Arc<Groups> {
+        &self.groups
     }
 
     /// The server's identity now.
@@ -384,6 +396,19 @@ fn remember(
     }
     memory.end_replay();
     Ok((memory, past))
+}
+
+/// What there is of control groups; what is missing is said once, here.
+fn open_groups(base: &Base, layout: &Layout) -> Arc<Groups> {
+    let groups = Groups::open(base, layout.root());
+    let (memory, processes) = (groups.bound_memory(), groups.bound_processes());
+    if memory && processes {
+        tracing::info!("runs and instances have control groups");
+    } else {
+        let (made, why) = (groups.can_be_made(), groups.why_not());
+        tracing::warn!(made, memory, processes, why, "NOT ALL IS BOUNDED that runs and instances use");
+    }
+    Arc::new(groups)
 }
 
 fn report(opened: &Opened) {

@@ -10,12 +10,19 @@ pub(crate) mod remains;
 mod table;
 mod watcher;
 
-use crate::{failure, isolation::Isolation, layout::Layout, secrets::OpenSecrets};
+use crate::{failure, groups::Groups, isolation::Isolation, layout::Layout, secrets::OpenSecrets};
 use allod_proto::{
     AppRef, Fault, FaultCode, InstanceId, Timestamp, UnitName,
     executor::{Instance, Release},
 };
-use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use table::Table;
 
 #[cfg(test)]
@@ -41,6 +48,8 @@ pub struct InstancesSettings {
     pub args: Vec<OsString>,
     /// `PATH` of every app: [`SEARCH_PATH`].
     pub search_path: String,
+    /// What bounds and ends them.
+    pub groups: Arc<Groups>,
 }
 
 /// What is to be started.
@@ -84,6 +93,7 @@ impl Instances {
     pub async fn open(settings: InstancesSettings, now: Now) -> Result<(Self, Found), Fault> {
         let table = Table::new(settings, now);
         let found = adopt::adopt(&table).await?;
+        clear_groups(&table).await?;
         Ok((Self { table }, found))
     }
 
@@ -244,6 +254,21 @@ impl std::fmt::Debug for Instances {
 
 fn unknown(id: &InstanceId) -> Fault {
     Fault::new(FaultCode::NotFound, format!("there is no instance {id}"))
+}
+
+/// Of the groups that an earlier life left, those of instances that run stay.
+async fn clear_groups(table: &Arc<Table>) -> Result<(), Fault> {
+    let kept: BTreeSet<String> =
+        table.running().iter().map(|(id, _)| crate::groups::Whose::App(id).to_string()).collect();
+    let groups = Arc::clone(&table.settings.groups);
+    blocking("clear away control groups", move || {
+        let left = groups.sweep(|name| kept.contains(name));
+        if !left.is_empty() {
+            tracing::info!(?left, "control groups of an earlier life are gone, with what was in them");
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Runs what waits for the disk or reads all of `/proc`.

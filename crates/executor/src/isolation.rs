@@ -1,7 +1,7 @@
 //! What keeps apps apart from each other, from the agent and from the executor: a uid of its own for each app where the
 //! executor may give one, and plain words about what is not in force.
 
-use crate::{failure, layout::Layout};
+use crate::{failure, groups::Groups, layout::Layout};
 use allod_proto::{AppRef, Fault, FaultCode, NamedCommandName, messages::server::IsolationFact};
 use allod_store::Format;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown};
@@ -143,7 +143,7 @@ impl Isolation {
 
     /// What is in force and what is not, each with why not and what it takes.
     #[must_use]
-    pub fn facts(&self) -> Vec<IsolationFact> {
+    pub fn facts(&self, groups: &Groups) -> Vec<IsolationFact> {
         let own = matches!(self, Self::OwnUids { .. });
         let root = "run the executor as root with uids for apps (--uids)";
         vec![
@@ -163,10 +163,12 @@ impl Isolation {
             fact("no new privileges", true, ""),
             fact("no core dumps", true, ""),
             fact("no inherited descriptors", true, ""),
+            fact("limits of memory, for apps and commands", groups.bound_memory(), &groups.why_not()),
+            fact("limits of processes, for apps and commands", groups.bound_processes(), &groups.why_not()),
             fact(
-                "memory limits",
-                false,
-                "this version does not put apps into control groups; `memory` in allod.toml is kept and not enforced",
+                "whatever an app or a command starts is ended with it, by its control group",
+                groups.can_be_made(),
+                &format!("by descent instead; {}", groups.why_not()),
             ),
             fact(
                 "own file system and network view",
@@ -202,6 +204,7 @@ pub(crate) fn give(path: &Path, uid: Option<u32>, gid: Option<u32>) -> rustix::i
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::groups::Base;
 
     const OWN: Isolation = Isolation::OwnUids { base: 61_200, agent: 61_100, proxy: 61_201 };
 
@@ -262,7 +265,7 @@ mod tests {
 
     #[test]
     fn one_user_for_all_is_said_plainly() {
-        let facts = Isolation::SameUser.facts();
+        let facts = Isolation::SameUser.facts(&Groups::open(&Base::None, Path::new("/")));
         let own = facts.iter().find(|fact| fact.what == "own user per app").unwrap();
         assert!(!own.on && own.why.as_ref().unwrap().contains("--uids"));
         assert!(facts.iter().all(|fact| fact.on == fact.why.is_none()));

@@ -2,7 +2,7 @@
 //! the program opens it.
 
 use crate::{
-    Executor, apps::Apps, authorize::bench::Bench, executor::load_or_make, identity::Identity,
+    Executor, apps::Apps, authorize::bench::Bench, executor::load_or_make, groups::Base, identity::Identity,
     isolation::Isolation, keys::KeyStore, layout::Layout, secrets,
 };
 use allod_proto::{
@@ -280,7 +280,8 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// The whole program, opened; who may call, and a record that nobody finds cut or damaged.
 fn whole(root: &Path) -> Result<Vec<Fingerprint>, String> {
-    let executor = runtime().block_on(Executor::open(layout(root), Isolation::SameUser, None))?;
+    let executor =
+        runtime().block_on(Executor::open(layout(root), Isolation::SameUser, &Base::None, None))?;
     executor.record().flush().map_err(text)?;
     let key = executor.record_public_key().clone();
     allod_audit::verify(&layout(root).record(), Some(&key), &[]).map_err(text)?;
@@ -304,7 +305,8 @@ fn the_executor_starts_by_itself_after_a_power_cut_or_a_kill_anywhere() {
     let call = |root: &Path, command: &str, params: &str, nonce: &str| {
         runtime().block_on(async {
             let first = line(1);
-            let executor = Executor::open(layout(root), Isolation::SameUser, Some(&first)).await?;
+            let executor =
+                Executor::open(layout(root), Isolation::SameUser, &Base::None, Some(&first)).await?;
             let bench = Bench { executor, owner: key(1), _folder: tempfile::tempdir().map_err(text)? };
             let body =
                 format!(r#"{{"v":1,"id":"{}","command":"{command}","params":{params}}}"#, nonce.repeat(16));

@@ -11,6 +11,7 @@ mod failure;
 #[cfg(test)]
 mod formats;
 mod gate;
+pub mod groups;
 mod identity;
 pub mod instances;
 pub mod isolation;

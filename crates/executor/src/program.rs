@@ -3,6 +3,7 @@
 use crate::{
     Executor,
     gate::{self, keys_file::KeysFile},
+    groups::Base,
     isolation::Isolation,
     layout::Layout,
     named, recovery,
@@ -46,6 +47,9 @@ pub struct Settings {
     /// The gate's uid: who may open the door of named commands below --run, besides root
     #[arg(long, value_name = "UID")]
     pub gate_uid: Option<u32>,
+    /// Where control groups for runs and apps are made: own, none, or a path as in /proc/self/cgroup
+    #[arg(long, value_name = "GROUP", default_value = "own")]
+    pub groups: Base,
     /// The proxy's uid
     #[arg(long, value_name = "UID")]
     pub proxy_uid: Option<u32>,
@@ -103,7 +107,7 @@ async fn run(settings: Settings) -> Result<(), String> {
         .as_ref()
         .map(|path| std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display())))
         .transpose()?;
-    let executor = Executor::open(layout, isolation, first_owner.as_deref()).await?;
+    let executor = Executor::open(layout, isolation, &settings.groups, first_owner.as_deref()).await?;
     let access = Access { agent_uid: settings.agent_uid };
     tracing::info!(identity = %executor.identity(), "the executor is ready");
     let serving = serve(Arc::clone(&executor), &settings, access);

@@ -82,6 +82,7 @@ fn obey(starter: &mut Starter) -> Result<(), String> {
             make_temporary(&order)?;
             let (timeout, log) = (Duration::from_millis(*timeout_ms), log.clone());
             let launched = launch::launch(&mut order, None)?;
+            get_out(starter, &order, launched.running)?;
             let lifeline =
                 starter.order.try_clone().map_err(|error| format!("can't watch the starter: {error}"))?;
             let ran = once::finish(launched, &order, timeout, log, lifeline)?;
@@ -107,7 +108,8 @@ fn keep(starter: &mut Starter, order: &mut Order, log: std::path::PathBuf) -> Re
     let notify = notify::Notify::bind().ok();
     let launched = launch::launch(order, notify.as_ref().map(notify::Notify::variable).as_deref())?;
     let running = launched.running;
-    let keeper = Keeper::begin(launched, log, notify, listener, order.executor_uid).map_err(|error| {
+    get_out(starter, order, running)?;
+    let keeper = Keeper::begin(launched, log, notify, listener, order).map_err(|error| {
         Keeper::abandon(running);
         failed(error)
     })?;
@@ -119,6 +121,19 @@ fn keep(starter: &mut Starter, order: &mut Order, log: std::path::PathBuf) -> Re
     }
     keeper.stay(order);
     Ok(())
+}
+
+/// Has the starter take the shim out of the program's group: it began there, so that nothing of the program ever was
+/// outside. No thread is started before that, as the group may have room for none.
+fn get_out(starter: &mut Starter, order: &Order, running: order::Running) -> Result<(), String> {
+    if !order.is_inside {
+        return Ok(());
+    }
+    let told = starter.answer.write_all(&line(&Answer::Inside {}));
+    told.and_then(|()| starter.order.read_exact(&mut [0])).map_err(|error| {
+        Keeper::abandon(running);
+        format!("can't leave the control group: {error}")
+    })
 }
 
 /// An order: its length as eight bytes, little end first, then its JSON. Read at once, so that nothing of it is copied.

@@ -22,6 +22,13 @@ pub const OUTPUT: u64 = 16 * 1024 * 1024;
 /// The most bytes of output in one event.
 pub const OUTPUT_PART: usize = 32 * 1024;
 
+/// The bytes of memory that all processes of one run may use together, where its file says nothing.
+pub const MEMORY: u64 = 1 << 30;
+/// The processes and threads of one run, where its file says nothing.
+pub const PROCESSES: u32 = 512;
+/// How a run or an instance ended begins with this, where it was killed for its memory; the bound follows.
+pub const OVER_MEMORY: &str = "killed: over its memory of ";
+
 /// A named command, as meant: every value was checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +67,12 @@ pub struct Definition {
     /// How many bytes of standard input it takes; none where it is 0.
     #[serde(default)]
     pub stdin_limit: u64,
+    /// The bytes of memory that all its processes may use together; [`MEMORY`] where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// How many processes and threads it may have; [`PROCESSES`] where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
     /// Its environment, besides `PATH`, `LANG`, `ALLOD_CALLER` and `ALLOD_RUN`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -74,6 +87,20 @@ pub struct Definition {
     /// Who else must have said yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalRule>,
+}
+
+impl Definition {
+    /// Bytes of memory for one run.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.memory_bytes.unwrap_or(MEMORY)
+    }
+
+    /// Processes and threads for one run.
+    #[must_use]
+    pub fn process_bound(&self) -> u32 {
+        self.processes.unwrap_or(PROCESSES)
+    }
 }
 
 /// What a parameter may be.
@@ -189,7 +216,7 @@ pub enum RunState {
 pub struct RunEnd {
     /// The exit code; `None` where a signal or nothing ended it.
     pub code: Option<i32>,
-    /// `exit status 0`, `signal 9`, `timeout`, `cancelled`, `not started`.
+    /// `exit status 0`, `signal 9`, `timeout`, `cancelled`, `not started`, `killed: over its memory of 64 MB`.
     pub how: String,
     /// How long it ran, in milliseconds.
     pub took_ms: u64,
@@ -216,6 +243,8 @@ impl RunEnd {
             (Some(code), _) => u8::try_from(code).unwrap_or(255),
             (None, Some(fault)) => fault.code.exit_code(),
             (None, None) if self.how == "timeout" => 124,
+            // As a shell tells SIGKILL.
+            (None, None) if self.how.starts_with(OVER_MEMORY) => 137,
             (None, None) => signal().map_or(1, |signal| signal.saturating_add(128)),
         }
     }

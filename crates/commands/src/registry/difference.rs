@@ -112,6 +112,9 @@ fn bounds(old: &Definition, new: &Definition, lines: &mut Vec<String>) {
     bound("bytes of standard input:", old.stdin_limit, new.stdin_limit);
     let rate = |definition: &Definition| definition.per_minute.map_or(u64::MAX, u64::from);
     bound("calls a minute:", rate(old), rate(new));
+    // What a run may use gives nobody power over anything: it is a change of limits.
+    differs(lines, "limit of memory, in bytes:", &old.memory(), &new.memory());
+    differs(lines, "limit of processes:", &old.process_bound(), &new.process_bound());
     differs(lines, "survives its client", &old.survives_client, &new.survives_client);
     differs(lines, "summary", &old.summary, &new.summary);
 }

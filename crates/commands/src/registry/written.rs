@@ -26,6 +26,8 @@ const LONGEST: u64 = 24 * 60 * 60 * 1000;
 /// Who runs at once, and who waits, at most.
 const AT_ONCE: u32 = 64;
 const WAITING: u32 = 1000;
+/// The most processes of one run.
+const MOST_PROCESSES: u32 = 32_768;
 
 /// Reads a file of the registry.
 ///
@@ -77,6 +79,8 @@ impl<'r, 't> File<'r, '_, 't> {
             per_minute: file.between("per_minute", 1, 60_000),
             output_limit: file.bytes("output_limit", OUTPUT).unwrap_or(1 << 20),
             stdin_limit: file.bytes("stdin_limit", STDIN).unwrap_or(0),
+            memory_bytes: file.memory(),
+            processes: file.between("processes", 1, MOST_PROCESSES),
             env: file.environment(),
             digest: file.digest(),
             callers: file.callers(),
@@ -152,6 +156,17 @@ impl<'r, 't> File<'r, '_, 't> {
             Ok(size) if size <= most => return Some(size),
             Ok(_) => self.complain(key, &spot, format!("more than {} KB", most / 1024), ""),
             Err(why) => self.complain(key, &spot, why, ""),
+        }
+        None
+    }
+
+    /// As for a copy of an app.
+    fn memory(&mut self) -> Option<u64> {
+        let At { spot, value } = self.keys.string("memory")?;
+        match measure::bytes(&value) {
+            Ok(size) if size >= measure::LEAST_MEMORY => return Some(size),
+            Ok(_) => self.complain("memory", &spot, "must be at least 4MB", ""),
+            Err(why) => self.complain("memory", &spot, why, ""),
         }
         None
     }

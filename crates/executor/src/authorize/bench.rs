@@ -1,6 +1,6 @@
 //! What unit tests of this crate share: an executor with one owner, whose requests it signs.
 
-use crate::{Executor, isolation::Isolation, layout::Layout, perform::perform};
+use crate::{Executor, groups::Base, isolation::Isolation, layout::Layout, perform::perform};
 use allod_proto::{
     Digest, FaultCode, Nonce,
     executor::{Done, SignedCall},
@@ -21,7 +21,7 @@ pub(crate) async fn bench() -> Bench {
     std::fs::create_dir_all(layout.agent()).unwrap();
     let owner = KeySigner::generate([1; 32], "owner");
     let line = format!("role=owner {}", owner.public_openssh());
-    let executor = Executor::open(layout, Isolation::SameUser, Some(&line)).await.unwrap();
+    let executor = Executor::open(layout, Isolation::SameUser, &Base::None, Some(&line)).await.unwrap();
     Bench { executor, owner, _folder: folder }
 }
 
@@ -63,7 +63,7 @@ impl Bench {
         let layout = executor.layout().clone();
         executor.close(false).await;
         drop(executor);
-        let executor = Executor::open(layout, Isolation::SameUser, None).await.unwrap();
+        let executor = Executor::open(layout, Isolation::SameUser, &Base::None, None).await.unwrap();
         Self { executor, owner, _folder }
     }
 

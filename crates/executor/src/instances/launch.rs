@@ -4,6 +4,7 @@
 use super::{InstancesSettings, Ran, StartOrder, blocking, link, record::InstanceRecord, table::Table};
 use crate::{
     failure,
+    groups::{Bounds, Group, Groups, Whose},
     isolation::Isolation,
     secrets::OpenSecrets,
     shim::{
@@ -31,7 +32,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, ChildStdin, Command},
     time::timeout,
 };
@@ -55,11 +56,12 @@ pub(super) async fn start(table: &Arc<Table>, order: StartOrder<'_>) -> Result<I
     let task = Task::Keep { log: layout.log(app, &id, &order.release.id) };
     let shim_order = compose(&table.settings, &order, &id, Some(spec), spec.start.clone(), task)?;
     let record = new_record(table, &order, spec, &id, uid);
+    let bounds = bounds(Some(spec));
     drop(order);
     let begun = {
         let _starting = table.may_start().await?;
         table.insert(record.clone());
-        begin(table, record, shim_order, uid).await
+        begin(table, record, shim_order, uid, bounds).await
     };
     if let Err(fault) = begun {
         // Nothing of it may be left running unknown. Not before the guard is gone: clearing away waits for what starts.
@@ -79,6 +81,7 @@ async fn begin(
     record: InstanceRecord,
     order: Order,
     uid: Option<u32>,
+    bounds: Bounds,
 ) -> Result<(), Fault> {
     let id = record.instance.id.clone();
     let layout = table.settings.layout.clone();
@@ -88,12 +91,15 @@ async fn begin(
         listen(&socket).map_err(|error| failure::of_io(&format!("make {}", socket.display()), &error))
     })
     .await?;
+    let group = group(table, Whose::App(&id), bounds)?;
     let mut shim = Shim::spawn(&table.settings, uid, Stdio::from(OwnedFd::from(listener)))?;
-    shim.order(order).await?;
+    shim.order(order, group.as_ref()).await?;
     let running = match shim.answer(STARTING).await? {
         Answer::Started(running) => running,
         Answer::Error(why) => return Err(not_started(&why)),
-        Answer::Ran(_) | Answer::Output { .. } | Answer::Ended { .. } => return Err(odd_answer()),
+        Answer::Inside {} | Answer::Ran(_) | Answer::Output { .. } | Answer::Ended { .. } => {
+            return Err(odd_answer());
+        }
     };
     let shim_process = shim.let_go();
     table
@@ -130,7 +136,7 @@ pub(super) async fn check(
     // The instance's own folder is not the check's to remove.
     composed.tmp = table.settings.layout.data(&app).join("tmp").join(format!("{id}.check"));
     drop(order);
-    once(table, &app, composed, time).await
+    once(table, &app, composed, Whose::Check(id, random()?), bounds(Some(spec)), time).await
 }
 
 pub(super) async fn run_once(
@@ -149,22 +155,55 @@ pub(super) async fn run_once(
     let task = Task::Once { timeout_ms: millis(time), log: Some(log) };
     let composed = compose(&table.settings, &order, &id, None, argv.to_vec(), task)?;
     drop(order);
-    once(table, app, composed, time).await
+    once(table, app, composed, Whose::App(&id), bounds(None), time).await
 }
 
-async fn once(table: &Arc<Table>, app: &AppRef, order: Order, time: Duration) -> Result<Ran, Fault> {
+async fn once(
+    table: &Arc<Table>,
+    app: &AppRef,
+    order: Order,
+    whose: Whose<'_>,
+    bounds: Bounds,
+    time: Duration,
+) -> Result<Ran, Fault> {
     let _busy = table.busy(app);
     let uid = prepare_app(table, app).await?;
-    let mut shim = {
-        let _starting = table.may_start().await?;
-        Shim::spawn(&table.settings, uid, Stdio::null())?
-    };
-    shim.order(order).await?;
+    let starting = table.may_start().await?;
+    let group = Ending(group(table, whose, bounds)?);
+    let mut shim = Shim::spawn(&table.settings, uid, Stdio::null())?;
+    drop(starting);
+    shim.order(order, group.0.as_ref()).await?;
     // The pipe stays open: when it closes, because this is dropped or dies, the command is killed.
     match shim.answer(time.saturating_add(SLACK)).await? {
         Answer::Ran(ran) => Ok(ran),
         Answer::Error(why) => Err(not_started(&why)),
-        Answer::Started(_) | Answer::Output { .. } | Answer::Ended { .. } => Err(odd_answer()),
+        Answer::Inside {} | Answer::Started(_) | Answer::Output { .. } | Answer::Ended { .. } => {
+            Err(odd_answer())
+        }
+    }
+}
+
+/// What a copy may use. A release command and a check have the bounds of a process.
+fn bounds(spec: Option<&ProcessSpec>) -> Bounds {
+    let memory_bytes = spec.and_then(|spec| spec.resources.memory_bytes);
+    Bounds { memory_bytes, processes: Some(PROCESSES) }
+}
+
+/// Its control group, where there are any.
+fn group(table: &Table, whose: Whose<'_>, bounds: Bounds) -> Result<Option<Group>, Fault> {
+    let failed = |error: io::Error| failure::of_io(&format!("make the control group {whose}"), &error);
+    table.settings.groups.make(whose, bounds).map_err(failed)
+}
+
+/// The group of what runs once. It ends with it, also where nobody waits for that any more.
+struct Ending(Option<Group>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(group) = self.0.take() {
+            // It may take as long as something takes to die.
+            drop(tokio::task::spawn_blocking(move || crate::groups::end(group)));
+        }
     }
 }
 
@@ -172,6 +211,9 @@ async fn once(table: &Arc<Table>, app: &AppRef, order: Order, time: Duration) ->
 struct Shim {
     child: Child,
     orders: ChildStdin,
+    groups: Arc<Groups>,
+    /// It runs as this program does, and may kill its program's group by itself.
+    is_like_us: bool,
 }
 
 impl Shim {
@@ -192,15 +234,36 @@ impl Shim {
         }
         let mut child = command.spawn().map_err(|error| failed(&error))?;
         let orders = child.stdin.take().ok_or_else(|| failed(&io::ErrorKind::BrokenPipe.into()))?;
-        Ok(Self { child, orders })
+        Ok(Self { child, orders, groups: Arc::clone(&settings.groups), is_like_us: uid.is_none() })
     }
 
-    /// Tells the order; nothing of it is left here then.
-    async fn order(&mut self, order: Order) -> Result<(), Fault> {
+    /// Tells the order; nothing of it is left here then. Before that, the shim is in its program's group.
+    async fn order(&mut self, mut order: Order, group: Option<&Group>) -> Result<(), Fault> {
+        if let (Some(group), Some(pid)) = (group, self.child.id()) {
+            let failed = |error: io::Error| failure::of_io("put a shim into a control group", &error);
+            self.groups.enter(group, pid).map_err(failed)?;
+            order.is_inside = true;
+            if self.is_like_us {
+                order.group = group.paths();
+            }
+        }
         tell(order, &mut self.orders).await
     }
 
+    /// What it says, once it is out of its program's group.
     async fn answer(&mut self, patience: Duration) -> Result<Answer, Fault> {
+        match self.hear(patience).await? {
+            Answer::Inside {} => {
+                let failed = |error: io::Error| failure::of_io("take a shim out of a control group", &error);
+                self.groups.leave(self.child.id().unwrap_or_default()).map_err(failed)?;
+                self.orders.write_all(&[0]).await.map_err(failed)?;
+                self.hear(patience).await
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    async fn hear(&mut self, patience: Duration) -> Result<Answer, Fault> {
         let failed = |error: &io::Error| failure::of_io("hear the answer of a shim", error);
         let stdout = self.child.stdout.as_mut().ok_or_else(|| failed(&io::ErrorKind::BrokenPipe.into()))?;
         let mut line = Vec::new();
@@ -253,6 +316,8 @@ fn compose(
         secret_env: BTreeMap::new(),
         open_files: spec.and_then(|spec| spec.resources.open_files),
         processes: own.then_some(PROCESSES),
+        is_inside: false,
+        group: Vec::new(),
         executor_uid: rustix::process::geteuid().as_raw(),
         task,
     };
@@ -344,15 +409,20 @@ fn new_record(
         listens_on: Vec::new(),
     };
     let (grace_ms, boot) = (spec.stop_grace_ms, table.boot.clone());
-    InstanceRecord { instance, running: None, shim: None, grace_ms, boot }
+    let group = table.settings.groups.paths(Whose::App(id));
+    InstanceRecord { instance, running: None, shim: None, grace_ms, boot, group }
 }
 
 fn new_id(unit: &UnitName) -> Result<InstanceId, Fault> {
+    InstanceId::new(format!("{unit}-{:08x}", random()?))
+        .map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))
+}
+
+fn random() -> Result<u32, Fault> {
     let mut random = [0_u8; 4];
     getrandom(&mut random, GetRandomFlags::empty())
         .map_err(|error| failure::of_io("name an instance", &error.into()))?;
-    InstanceId::new(format!("{unit}-{:08x}", u32::from_ne_bytes(random)))
-        .map_err(|error| Fault::new(FaultCode::Internal, error.to_string()))
+    Ok(u32::from_ne_bytes(random))
 }
 
 fn millis(time: Duration) -> u64 {

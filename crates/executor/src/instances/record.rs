@@ -4,6 +4,7 @@ use crate::{failure, layout::Layout, shim::order::Running};
 use allod_proto::{Fault, InstanceId, executor::Instance};
 use allod_store::Format;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// An instance as it is written down, before its shim starts and after each change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub(crate) struct InstanceRecord {
     pub(super) grace_ms: u64,
     /// Which boot of the machine it belongs to: pids of another mean nothing.
     pub(super) boot: String,
+    /// The folders of its control group, known before anything is in it. An executor that began elsewhere would look for them
+    /// in another place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) group: Vec<PathBuf>,
 }
 
 impl Format for InstanceRecord {
@@ -91,7 +96,14 @@ mod tests {
             ready: false,
             listens_on: Vec::new(),
         };
-        InstanceRecord { instance, running: None, shim: None, grace_ms: 1000, boot: "one".to_owned() }
+        InstanceRecord {
+            instance,
+            running: None,
+            shim: None,
+            grace_ms: 1000,
+            boot: "one".to_owned(),
+            group: Vec::new(),
+        }
     }
 
     type Shown = Vec<(String, Option<String>)>;

@@ -8,6 +8,7 @@ use super::{
     remains, unknown, watcher,
 };
 use crate::{
+    groups::Group,
     isolation::Isolation,
     shim::order::{Running, ToShim},
 };
@@ -223,6 +224,7 @@ impl Table {
         }
         let Some(entry) = self.get(id) else { return Ok(()) };
         self.clear_user(&entry.record.instance).await;
+        let exit = self.end_group(&entry.record, exit).await;
         self.change(id, |record| {
             record.instance.pid = None;
             record.instance.listens_on.clear();
@@ -230,6 +232,20 @@ impl Table {
             record.instance.ended_at.get_or_insert(at);
         })
         .await
+    }
+
+    /// Whatever is left in an instance's control group is killed, and the group removed. The exit says so if it was killed
+    /// for its memory.
+    async fn end_group(&self, record: &InstanceRecord, exit: String) -> String {
+        if record.boot != self.boot || record.group.is_empty() {
+            return exit;
+        }
+        let folders = record.group.clone();
+        let ending = blocking("end a control group", move || Ok(crate::groups::end(Group::find(&folders))));
+        match ending.await.ok().flatten() {
+            Some(bound) if exit == "signal 9" => crate::groups::over_memory(bound),
+            Some(_) | None => exit,
+        }
     }
 
     /// The shim of an instance is gone: whatever it kept is killed. Nobody can tell any more how it ended.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Executor, failure,
+    groups::{self, Bounds, Group, Groups, Whose},
     isolation::Isolation,
     shim::order::{Answer, CommandTask, LARGEST_ANSWER_LINE, Order, Task, tell},
 };
@@ -35,7 +36,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, ChildStdout, Command},
     sync::oneshot,
     time::timeout,
@@ -47,9 +48,8 @@ const SLACK: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where programs that a command starts by name are looked for.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The bounds on a command's open files, and on processes of a user that is this command's alone.
+/// The bound on a command's open files.
 const OPEN_FILES: u64 = 4096;
-const PROCESSES: u64 = 512;
 
 /// What a run is made of.
 pub(super) struct Plan {
@@ -151,15 +151,23 @@ async fn carry_out(
         Task::Command(task) => task.uid,
         Task::Keep { .. } | Task::Once { .. } => None,
     };
-    let mut child = match start(order, &program).await {
-        Ok(child) => child,
+    let group = match group(executor, run, definition) {
+        Ok(group) => group,
         Err(fault) => return Ended { program: Some(digest), ..Ended::never("not started", fault) },
+    };
+    let started = start(order, &program, executor.groups(), group.as_ref()).await;
+    let mut child = match started {
+        Ok(child) => child,
+        Err(fault) => {
+            end_group(group).await;
+            return Ended { program: Some(digest), ..Ended::never("not started", fault) };
+        }
     };
     // The copies are the shim's now.
     drop(program);
     run.begin();
     let time = Duration::from_millis(definition.timeout_ms).saturating_add(SLACK);
-    let mut ended = match follow(run, &mut child, time).await {
+    let mut ended = match follow(run, &mut child, executor.groups(), time).await {
         Ok(ended) => ended,
         Err(fault) => Ended {
             output: run.summary().output_bytes,
@@ -172,8 +180,39 @@ async fn carry_out(
     if timeout(SLACK, child.wait()).await.is_err() {
         let _ = child.start_kill();
     }
+    let over = end_group(group).await;
     if ended.how == UNKNOWN {
         remains::clear(executor, &run.id(), definition, uid).await;
+    }
+    match over {
+        Some(bound) => over_memory(ended, &groups::over_memory(bound)),
+        None => ended,
+    }
+}
+
+/// Its control group, where there are any.
+fn group(executor: &Executor, run: &Run, definition: &Definition) -> Result<Option<Group>, Fault> {
+    let bounds = Bounds {
+        memory_bytes: Some(definition.memory()),
+        processes: Some(definition.process_bound().into()),
+    };
+    let made = executor.groups().make(Whose::Run(&run.id()), bounds);
+    made.map_err(|error| failure::of_io("make a control group", &error))
+}
+
+/// Whatever is left in it ends before anybody hears that the run has. Says its bound on memory, if something was killed for it.
+async fn end_group(group: Option<Group>) -> Option<u64> {
+    let group = group?;
+    tokio::task::spawn_blocking(move || groups::end(group)).await.ok().flatten()
+}
+
+/// Something in its group was killed for its memory: that is how it ended, or why it failed, or it got over it.
+fn over_memory(mut ended: Ended, why: &str) -> Ended {
+    if ended.how == "signal 9" {
+        why.clone_into(&mut ended.how);
+    } else if ended.how.starts_with("exit status ") && ended.how != "exit status 0" {
+        let message = format!("{}; something that it started was {why}", ended.how);
+        ended.fault.get_or_insert(Fault::new(FaultCode::Invalid, message));
     }
     ended
 }
@@ -220,7 +259,10 @@ fn order(
         secrets: BTreeMap::new(),
         secret_env: BTreeMap::new(),
         open_files: Some(OPEN_FILES),
-        processes: own.then_some(PROCESSES),
+        // A second bound, on its user: for all of its runs together.
+        processes: own.then(|| u64::from(definition.process_bound()) * u64::from(definition.concurrency)),
+        is_inside: false,
+        group: Vec::new(),
         executor_uid: rustix::process::geteuid().as_raw(),
         task: Task::Command(CommandTask {
             interpreter: definition.interpreter.clone(),
@@ -234,8 +276,13 @@ fn order(
     })
 }
 
-/// Starts a shim, and gives it its order and the sealed program.
-async fn start(order: Order, program: &Program) -> Result<Child, Fault> {
+/// Starts a shim, puts it into the run's group, and gives it its order and the sealed program.
+async fn start(
+    mut order: Order,
+    program: &Program,
+    groups: &Groups,
+    group: Option<&Group>,
+) -> Result<Child, Fault> {
     let failed = |error: io::Error| failure::of_io("start a shim", &error);
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     send(&ours, &program.executed).map_err(failed)?;
@@ -253,6 +300,10 @@ async fn start(order: Order, program: &Program) -> Result<Child, Fault> {
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
+    if let (Some(group), Some(pid)) = (group, child.id()) {
+        groups.enter(group, pid).map_err(failed)?;
+        (order.is_inside, order.group) = (true, group.paths());
+    }
     let orders = child.stdin.as_mut().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
     tell(order, orders).await?;
     Ok(child)
@@ -271,7 +322,7 @@ fn send(socket: &UnixStream, descriptor: &OwnedFd) -> io::Result<()> {
 }
 
 /// Takes what the shim says, to its end. Asked to end, it lets go of the shim, which ends its tree and says so.
-async fn follow(run: &Run, child: &mut Child, time: Duration) -> Result<Ended, Fault> {
+async fn follow(run: &Run, child: &mut Child, groups: &Groups, time: Duration) -> Result<Ended, Fault> {
     let failed = |error: io::Error| failure::of_io("hear a command's shim", &error);
     let stdout = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
     let mut lines = BufReader::with_capacity(64 * 1024, stdout);
@@ -309,10 +360,26 @@ async fn follow(run: &Run, child: &mut Child, time: Duration) -> Result<Ended, F
                 let how = if cancelled { "cancelled".to_owned() } else { exit };
                 return Ok(Ended { how, output, truncated, program: None, fault: None });
             }
+            // Let go of before it was out of its group, the shim could not go on.
+            Some(Answer::Error(_)) if cancelled => {
+                return Ok(Ended {
+                    how: "cancelled".to_owned(),
+                    output,
+                    truncated: false,
+                    program: None,
+                    fault: None,
+                });
+            }
             Some(Answer::Error(why)) => {
                 let fault =
                     Fault::new(FaultCode::Invalid, format!("the program could not be started: {why}"));
                 return Ok(Ended::never("not started", fault));
+            }
+            Some(Answer::Inside {}) => {
+                groups.leave(child.id().unwrap_or_default()).map_err(failed)?;
+                if let Some(orders) = child.stdin.as_mut() {
+                    orders.write_all(&[0]).await.map_err(failed)?;
+                }
             }
             Some(Answer::Started(_) | Answer::Ran(_)) => {
                 return Err(Fault::new(FaultCode::Internal, "the shim answered something else"));

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test mounts its small disk with the system's own program")]
 
 use super::*;
-use crate::{authorize::bench::Bench, isolation::Isolation, layout::Layout};
+use crate::{authorize::bench::Bench, groups::Base, isolation::Isolation, layout::Layout};
 use allod_signing::{KeySigner, Signer as _};
 use std::{fs::File, io::Write as _, process::Command as Process, sync::Arc};
 
@@ -60,7 +60,7 @@ async fn bench_on(disk: &SmallDisk) -> Bench {
     std::fs::create_dir_all(layout.agent()).unwrap();
     let owner = KeySigner::generate([1; 32], "owner");
     let line = format!("role=owner {}", owner.public_openssh());
-    let executor = Executor::open(layout, Isolation::SameUser, Some(&line)).await.unwrap();
+    let executor = Executor::open(layout, Isolation::SameUser, &Base::None, Some(&line)).await.unwrap();
     Bench { executor, owner, _folder: tempfile::tempdir().unwrap() }
 }
 
@@ -115,7 +115,7 @@ async fn an_executor_that_starts_on_a_full_disk_gives_its_reserve_up_and_starts(
     bench.executor.close(false).await;
     drop(bench);
     disk.fill();
-    let executor = Executor::open(layout.clone(), Isolation::SameUser, None).await.unwrap();
+    let executor = Executor::open(layout.clone(), Isolation::SameUser, &Base::None, None).await.unwrap();
     assert!(Reserve::new(&layout.executor()).is_spent().unwrap());
     assert_eq!(Arc::strong_count(&executor), 1);
 }

@@ -9,6 +9,7 @@ use super::{
     state::State,
     tree,
 };
+use crate::groups::Group;
 use allod_proto::named::{OUTPUT_PART, Stream};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use command_fds::{CommandFdExt as _, FdMapping};
@@ -43,7 +44,8 @@ pub(super) fn run(starter: &mut Starter, order: &Order, task: &CommandTask) -> R
     let ((out, out_end), (err, err_end)) = pipes().map_err(failed)?;
     let running = launch(order, task, &program, script, (out_end, err_end))?;
     drop(program);
-    let state = Arc::new(State::new(running));
+    super::get_out(starter, order, running)?;
+    let state = Arc::new(State::new(running).in_group(Group::find(&order.group)));
     let answer = starter.answer.try_clone().map_err(failed)?;
     let teller = Arc::new(Teller::new(answer, task.output_limit));
     let lifeline = starter.order.try_clone().map_err(failed)?;

@@ -9,6 +9,7 @@ use super::{
     state::State,
     tree,
 };
+use crate::groups::Group;
 use allod_daemon::clock::Clock;
 use rustix::process::Signal;
 use std::{
@@ -44,11 +45,14 @@ impl Keeper {
         log: std::path::PathBuf,
         notify: Option<Notify>,
         listener: UnixListener,
-        executor_uid: u32,
+        order: &Order,
     ) -> io::Result<Self> {
         let clock = Clock::start();
         let Launched { running, out, err } = launched;
-        let kept = Arc::new(Kept { state: State::new(running), log: Log::new(log, clock) });
+        let kept = Arc::new(Kept {
+            state: State::new(running).in_group(Group::find(&order.group)),
+            log: Log::new(log, clock),
+        });
         let (done, streams) = mpsc::channel();
         for (stream, source) in [(Stream::Out, out), (Stream::Err, err)] {
             let (kept, done) = (kept.clone(), done.clone());
@@ -66,7 +70,7 @@ impl Keeper {
             })?;
         }
         let socket = listener.local_addr().ok().and_then(|address| Some(address.as_pathname()?.to_owned()));
-        let serving = kept.clone();
+        let (serving, executor_uid) = (kept.clone(), order.executor_uid);
         super::spawn("control", move || super::control::serve(&serving, &listener, executor_uid))?;
         Ok(Self { kept, clock, streams, socket })
     }

@@ -8,6 +8,7 @@ use super::{
     order::{Order, Ran},
     state::State,
 };
+use crate::groups::Group;
 use allod_daemon::clock::Clock;
 use std::{
     collections::VecDeque,
@@ -70,7 +71,7 @@ pub(super) fn finish(
     let Launched { running, out, err } = launched;
     let clock = Clock::start();
     let log = log.map(|path| Arc::new(Log::new(path, clock)));
-    let state = Arc::new(State::new(running));
+    let state = Arc::new(State::new(running).in_group(Group::find(&order.group)));
     let begin = || -> io::Result<_> {
         let tail = Arc::new(Tail::default());
         let (done, streams) = mpsc::channel();

@@ -35,6 +35,13 @@ pub(crate) struct Order {
     pub(crate) open_files: Option<u64>,
     /// The bound on processes of the user; only where the user is this app's alone.
     pub(crate) processes: Option<u64>,
+    /// The shim is in the control group that is its program's: it says when that has been started, and goes on when it
+    /// has been taken out.
+    #[serde(default)]
+    pub(crate) is_inside: bool,
+    /// The folders of that group, for a shim that may kill it.
+    #[serde(default)]
+    pub(crate) group: Vec<PathBuf>,
     /// Who may speak on the control socket, besides root.
     pub(crate) executor_uid: u32,
     /// What to do with the program.
@@ -132,6 +139,8 @@ impl fmt::Debug for CommandTask {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
+    /// The program has been started, and the shim waits for a byte: that it is out of the program's group.
+    Inside {},
     /// The program runs.
     Started(Running),
     /// The program ran to its end.

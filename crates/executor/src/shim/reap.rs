@@ -24,6 +24,7 @@ impl State {
 
     /// SIGKILL to the group and everything below. Who is killed here is collected elsewhere.
     pub(super) fn kill(&self) {
+        self.strike_group();
         self.signal_group(Signal::KILL);
         tree::signal_descendants(std::process::id(), Signal::KILL);
     }
@@ -50,6 +51,7 @@ impl State {
         let mut pause = Duration::from_millis(1);
         while self.collect_dead(ended) {
             if self.may_kill() {
+                self.strike_group();
                 tree::signal_descendants(std::process::id(), Signal::KILL);
                 if killing.get_or_insert_with(Instant::now).elapsed() > DYING {
                     return;

@@ -1,6 +1,7 @@
 //! What all threads of a shim share: how its program stands, and a bell that rings whenever that changes.
 
 use super::order::{Running, Status};
+use crate::groups::Group;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -13,6 +14,8 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(super) struct State {
     inner: Mutex<Inner>,
     bell: Condvar,
+    /// The program's control group, where this shim may kill it.
+    group: Group,
 }
 
 struct Inner {
@@ -48,7 +51,17 @@ impl State {
             overdue: false,
             bye: false,
         };
-        Self { inner: Mutex::new(inner), bell: Condvar::new() }
+        Self { inner: Mutex::new(inner), bell: Condvar::new(), group: Group::find(&[]) }
+    }
+
+    /// The same, with the program in a control group.
+    pub(super) fn in_group(self, group: Group) -> Self {
+        Self { group, ..self }
+    }
+
+    /// SIGKILL to whatever is in the program's control group.
+    pub(super) fn strike_group(&self) {
+        self.group.strike();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -1,7 +1,7 @@
 //! Life and death of instances.
 
 use crate::support::*;
-use allod_executor::secrets::OpenSecrets;
+use allod_executor::{groups::Base, secrets::OpenSecrets};
 use allod_proto::{FaultCode, SecretName, spec::SecretHandover};
 use std::{collections::BTreeSet, time::Duration};
 use zeroize::Zeroizing;
@@ -356,7 +356,9 @@ async fn when_a_shim_is_killed_everything_it_kept_goes() {
 
 #[tokio::test]
 async fn a_record_of_another_boot_kills_nothing() {
-    let place = place();
+    // No control group survives a boot.
+    let mut place = place();
+    place.base = Base::None;
     let (instances, _) = place.open().await;
     place.script("run", FOREVER);
     let instance = start(&instances, &place.release(&[SH, "./run"])).await;

@@ -8,6 +8,7 @@
 )]
 
 mod assemble;
+mod groups;
 mod instances;
 mod own_users;
 mod power_cut;

@@ -1,6 +1,7 @@
 //! A server in a temporary folder, releases made of small scripts, and the example programs.
 
 use allod_executor::{
+    groups::{Base, Groups},
     instances::{Found, Instances, InstancesSettings, SEARCH_PATH, StartOrder},
     isolation::Isolation,
     layout::Layout,
@@ -33,6 +34,8 @@ pub(crate) struct Place {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) layout: Layout,
     pub(crate) isolation: Isolation,
+    /// What control groups are made below.
+    pub(crate) base: Base,
     pub(crate) files: PathBuf,
     shim: PathBuf,
 }
@@ -55,7 +58,7 @@ pub(crate) fn place_with(isolation: Isolation) -> Place {
     let shim = bin.join("allod");
     share(&example("shim"), &shim);
     share(&example("app"), &files.join("app"));
-    Place { folder, layout, isolation, files, shim }
+    Place { folder, layout, isolation, base: Base::Own, files, shim }
 }
 
 impl Drop for Place {
@@ -70,6 +73,7 @@ impl Drop for Place {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
+        Groups::open(&self.base, self.layout.root()).sweep(|_| false);
     }
 }
 
@@ -87,6 +91,7 @@ impl Place {
             program: self.shim.clone(),
             args: vec!["shim".into()],
             search_path: SEARCH_PATH.to_owned(),
+            groups: Arc::new(Groups::open(&self.base, self.layout.root())),
         };
         Instances::open(settings, Arc::new(|| Timestamp(1_700_000_000_000))).await.unwrap()
     }
