@@ -78,7 +78,8 @@ pub async fn carry_out(executor: &Arc<Executor>, action: Action) -> Result<Done,
             Ok(Done::Keys(keys.files()))
         }
         Action::Commands {} => {
-            let (registry, definitions) = executor.named().registry();
+            let (mut registry, definitions) = executor.named().registry();
+            registry.unbounded = executor.groups().unbounded();
             Ok(Done::Commands { registry, definitions })
         }
         Action::CommandHistory { name } => executor.named().history(&name).map(Done::CommandHistory),

@@ -401,12 +401,11 @@ fn remember(
 /// What there is of control groups; what is missing is said once, here.
 fn open_groups(base: &Base, layout: &Layout) -> Arc<Groups> {
     let groups = Groups::open(base, layout.root());
-    let (memory, processes) = (groups.bound_memory(), groups.bound_processes());
-    if memory && processes {
-        tracing::info!("runs and instances have control groups");
-    } else {
-        let (made, why) = (groups.can_be_made(), groups.why_not());
-        tracing::warn!(made, memory, processes, why, "NOT ALL IS BOUNDED that runs and instances use");
+    match groups.unbounded() {
+        None => tracing::info!("runs and instances have control groups"),
+        Some(why) => {
+            tracing::warn!(why, made = groups.can_be_made(), "NOT ALL IS BOUNDED of runs and instances")
+        }
     }
     Arc::new(groups)
 }

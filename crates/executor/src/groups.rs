@@ -145,6 +145,18 @@ impl Groups {
         }
     }
 
+    /// What of a run or an instance has no bound here, and why; nothing where all has.
+    #[must_use]
+    pub fn unbounded(&self) -> Option<String> {
+        let what = match (self.bound_memory(), self.bound_processes()) {
+            (true, true) => return None,
+            (false, true) => "memory has",
+            (true, false) => "the number of processes has",
+            (false, false) => "memory and the number of processes have",
+        };
+        Some(format!("{what} no bound: {}", self.why_not()))
+    }
+
     /// Makes a group with its bounds; `None` where none can be made here.
     ///
     /// # Errors

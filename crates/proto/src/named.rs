@@ -172,6 +172,9 @@ pub struct RegistryState {
     /// Whether all callers are stopped (`gate panic`).
     #[serde(default)]
     pub held: bool,
+    /// What of a run has no bound on this server, and why; nothing where all that a definition bounds is bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbounded: Option<String>,
 }
 
 /// How a run stands.

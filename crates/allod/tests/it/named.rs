@@ -2,6 +2,7 @@
 //! `attacks`; the registry on disk has its own tests (`executor/src/named/store/tests.rs`).
 
 mod attacks;
+mod bounds;
 mod contract;
 mod doors;
 mod kills;

@@ -54,6 +54,10 @@ const LOADING: &[&str] = &[
     "GIT_SSH",
 ];
 
+/// What one run of a command has no need for, mostly.
+const MUCH_MEMORY: u64 = 16 << 30;
+const MANY_PROCESSES: u32 = 4096;
+
 /// The warnings; none for a definition that a reviewer would let through.
 #[must_use]
 pub fn lint(definition: &Definition) -> Vec<String> {
@@ -91,6 +95,12 @@ pub fn lint(definition: &Definition) -> Vec<String> {
         if LOADING.iter().any(|word| name == word || (word.ends_with('_') && name.starts_with(word))) {
             warnings.push(format!("{name} makes programs load or run something else"));
         }
+    }
+    if definition.memory() > MUCH_MEMORY || definition.process_bound() > MANY_PROCESSES {
+        warnings.push(
+            "it may use more memory or processes than most servers have: a bound is what one run of it needs"
+                .to_owned(),
+        );
     }
     if definition.callers.is_empty() {
         warnings

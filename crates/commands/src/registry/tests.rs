@@ -273,3 +273,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_bound_that_bounds_nothing_or_lets_nothing_start_is_refused() {
+    for (bad, why) in [
+        ("memory = \"64\"", "not a size"),
+        ("memory = 64", "expected"),
+        ("memory = \"64MiB\"", "not a size; write 64KB, 128MB or 2GB"),
+        ("memory = \"1MB\"", "must be at least 4MB"),
+        ("memory = \"18446744073709551615GB\"", "not a size"),
+        ("processes = 0", "not from 1 to 32768"),
+        ("processes = 40000", "not from 1 to 32768"),
+        ("processes = \"50\"", "expected"),
+    ] {
+        let found = complaints(&format!("summary = \"S\"\nexec = [\"/bin/true\"]\n{bad}"));
+        assert!(
+            found.len() == 1 && found[0].starts_with("x.toml:3: ") && found[0].contains(why),
+            "{bad}: {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_a_run_may_use_is_bounded_also_where_its_file_says_nothing() {
+    let least = definition("x", "summary = \"S\"\nexec = [\"/bin/true\"]");
+    assert_eq!((least.memory(), least.process_bound()), (1 << 30, 512));
+    // What is not said is not told: definitions of earlier versions keep their digest, and earlier clients read these.
+    let told = serde_json::to_string(&least).unwrap();
+    assert!(!told.contains("memory") && !told.contains("processes"), "{told}");
+    let said = definition("x", "summary = \"S\"\nexec = [\"/bin/true\"]\nmemory = \"64MB\"\nprocesses = 50");
+    assert_eq!((said.memory(), said.process_bound()), (64 << 20, 50));
+}
+
+#[test]
+fn another_bound_is_a_change_of_limits_and_gives_nobody_power() {
+    let with = |more: &str| definition("x", &format!("summary = \"S\"\nexec = [\"/bin/true\"]\n{more}"));
+    let lines = difference(Some(&with("")), Some(&with("memory = \"2GB\"\nprocesses = 1000")));
+    let told = [
+        "changed: limit of memory, in bytes: 2147483648, was 1073741824",
+        "changed: limit of processes: 1000, was 512",
+    ];
+    assert_eq!(lines, told);
+    assert_eq!(difference(Some(&with("")), Some(&with("memory = \"1GB\""))), [""; 0], "the same said");
+    assert_eq!(lint(&with("callers = [\"b\"]\nmemory = \"64GB\"")).len(), 1);
+    assert_eq!(lint(&with("callers = [\"b\"]\nprocesses = 5000")).len(), 1);
+}

@@ -91,6 +91,8 @@ fn turned_off_no_group_is_made_and_it_is_said() {
     assert!(groups.make(Whose::App(&app("web")), Bounds::default()).unwrap().is_none());
     assert!(!groups.can_be_made() && !groups.bound_memory() && !groups.bound_processes());
     assert!(groups.why_not().contains("--groups none"), "{}", groups.why_not());
+    let said = groups.unbounded().unwrap();
+    assert!(said.starts_with("memory and the number of processes have no bound: "), "{said}");
     assert!(groups.paths(Whose::App(&app("web"))).is_empty());
     assert_eq!(groups.sweep(|_| false), [""; 0]);
 }

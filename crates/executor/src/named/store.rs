@@ -105,6 +105,7 @@ impl Store {
             since: self.record.since,
             complaints: self.complaints.clone(),
             held: self.record.held,
+            unbounded: None,
         }
     }
 

@@ -47,6 +47,9 @@ fn text(answers: &[Asked<CommandListReply>], style: Style) -> String {
         for why in &reply.registry.complaints {
             text.push_str(&format!("  {} {}\n", style.warn("not taken in:"), safe(why)));
         }
+        if let Some(why) = &reply.registry.unbounded {
+            text.push_str(&format!("  {} {}\n", style.warn("not bounded:"), safe(why)));
+        }
         if reply.runnable.is_empty() {
             text.push_str("  nothing that you may run\n");
             continue;
