@@ -23,6 +23,8 @@ use std::{
     time::Duration,
 };
 
+/// Where it is said that systemd is the first process, sd_booted(3).
+const SYSTEMD: &str = "/run/systemd/system";
 /// How long what is left in a group may take to die.
 const DYING: Duration = Duration::from_secs(10);
 /// How long what an earlier life left may take to die.
@@ -102,12 +104,13 @@ impl Groups {
 
     fn at(places: Vec<Place>, base: &Base, key: &str) -> Self {
         let useful = |name: &String| matches!(name.as_str(), "memory" | "pids" | "freezer");
+        let systemd = Path::new(SYSTEMD).exists();
         let (mut roots, mut complaints) = (Vec::new(), Vec::new());
         for place in places {
             if place.version == Version::One && !place.controllers.iter().any(useful) {
                 continue;
             }
-            match Root::open(&place, base, key) {
+            match Root::open(&place, base, key, systemd) {
                 Ok(root) => roots.push(root),
                 Err(why) => complaints.push(why),
             }

@@ -18,8 +18,6 @@ const ALLOD: &str = "allod";
 const PROGRAMS: &str = "programs";
 /// How often it is looked who is in the way. Who is moved away may be starting another one at that moment.
 const ROUNDS: u32 = 100;
-/// Where it is said that systemd is the first process, sd_booted(3).
-const SYSTEMD: &str = "/run/systemd/system";
 
 /// One hierarchy, ready.
 #[derive(Debug)]
@@ -33,11 +31,12 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Makes ready what is needed in a hierarchy, if this process may.
+    /// Makes ready what is needed in a hierarchy, if this process may. Where `systemd` is the first process, groups of version
+    /// 2 are its own, but for those that it has handed over.
     ///
     /// # Errors
     /// A clause that says why not.
-    pub(super) fn open(place: &Place, wanted: &Base, key: &str) -> Result<Self, String> {
+    pub(super) fn open(place: &Place, wanted: &Base, key: &str, systemd: bool) -> Result<Self, String> {
         let shown = place.mount.join(&place.own);
         let failed = |error: io::Error| format!("{}: {error}", shown.display());
         let mount = Folder::open(&place.mount).map_err(failed)?;
@@ -45,7 +44,7 @@ impl Root {
             return Err(failed(io::Error::other("something else is mounted over it")));
         }
         let (base, home) =
-            base_of(&mount, place, wanted).map_err(|why| format!("{}: {why}", shown.display()))?;
+            base_of(&mount, place, wanted, systemd).map_err(|why| format!("{}: {why}", shown.display()))?;
         let mut root =
             Self { base, home, key: key.to_owned(), memory: false, processes: false, freezer: false };
         let folder = root.folder().map_err(failed)?;
@@ -88,7 +87,7 @@ impl Root {
 }
 
 /// Where groups are made, and where this process is then.
-fn base_of(mount: &Folder, place: &Place, wanted: &Base) -> Result<(Folder, Folder), String> {
+fn base_of(mount: &Folder, place: &Place, wanted: &Base, systemd: bool) -> Result<(Folder, Folder), String> {
     let open = |relative: &Path| mount.below(relative).map_err(|error| error.to_string());
     let own = open(&place.own)?;
     if let Base::Below(path) = wanted {
@@ -113,7 +112,7 @@ fn base_of(mount: &Folder, place: &Place, wanted: &Base) -> Result<(Folder, Fold
             return Ok((parent, own));
         }
     }
-    if Path::new(SYSTEMD).exists() {
+    if systemd {
         return Err("systemd has not handed this group over: Delegate=yes in the unit".to_owned());
     }
     Ok((open(&place.own)?, own))
@@ -125,6 +124,10 @@ fn move_away(own: &Folder) -> io::Result<Folder> {
     if !bounds.split_ascii_whitespace().any(|name| matches!(name, "memory" | "pids")) {
         return own.below(Path::new(""));
     }
+    vacate(own)
+}
+
+fn vacate(own: &Folder) -> io::Result<Folder> {
     let programs = own.make(PROGRAMS)?;
     for _ in 0..ROUNDS {
         let pids = own.own_pids()?;
@@ -153,3 +156,6 @@ fn enables(folder: &Folder, controller: &str) -> bool {
     let enabled = folder.read("cgroup.subtree_control").unwrap_or_default();
     enabled.split_ascii_whitespace().any(|name| name == controller)
 }
+
+#[cfg(test)]
+mod tests;

@@ -176,6 +176,10 @@ fn what_is_in_a_group_ends_with_it_and_what_has_left_does_not() {
 
 #[test]
 fn x16_a_fork_bomb_stops_at_its_bound_and_ends_at_once() {
+    if !rustix::process::geteuid().is_root() {
+        println!("x16_a_fork_bomb: SKIPPED, no user of its own can be given to it");
+        return;
+    }
     for version in [Some(Version::One), Some(Version::Two), None] {
         let Some(groups) = groups("x16_a_fork_bomb", version) else { continue };
         let bounds = Bounds { processes: Some(50), ..Bounds::default() };
