@@ -11,7 +11,7 @@ async fn bounds(named: &Named, test: &str) -> bool {
     let listed = named.world.allod(&["commands", "list"]).await.ok().json();
     let why = &listed["servers"][0]["commands"]["registry"]["unbounded"];
     if let Some(why) = why.as_str() {
-        println!("{test}: SKIPPED, {why}");
+        eprintln!("{test}: SKIPPED, {why}");
     }
     why.is_null()
 }
