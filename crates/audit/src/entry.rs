@@ -170,6 +170,9 @@ pub struct Read {
     /// The fault's sentence, of what was denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub said: Option<String>,
+    /// The counter of the registry that denied it, of a named command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<u64>,
     /// How it ended.
     pub result: Ending,
     /// The fault's code.

@@ -301,6 +301,7 @@ impl Gate {
             app: None,
             asked: Some(line::escape(bytes)),
             said: fault.map(|fault| fault.message.clone()),
+            registry: fault.map(|_| self.executor.named().counter()),
             result: if fault.is_some() { Ending::Failed } else { Ending::Ok },
             code: fault.map(|fault| fault.code),
             took_ms: 0,

@@ -118,6 +118,11 @@ impl Named {
         self.store().rules()
     }
 
+    /// The counter of the registry that stands.
+    pub(crate) fn counter(&self) -> u64 {
+        self.rules().registry.counter()
+    }
+
     /// Every definition, and where they came from.
     pub(crate) fn registry(&self) -> (RegistryState, Vec<Definition>) {
         let store = self.store();

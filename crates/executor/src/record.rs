@@ -142,6 +142,8 @@ impl Recorder for ChangeRecorder {
             app: request.command.app().cloned(),
             asked: asked(&self.executor, &request.command),
             said: Some(cut(&fault.message)),
+            registry: matches!(request.command, Command::CommandRun(_))
+                .then(|| self.executor.named().counter()),
             result: Ending::Failed,
             code: Some(fault.code),
             took_ms: 0,
@@ -341,6 +343,7 @@ fn entry_of(observation: &Observation) -> allod_audit::Entry {
                 app,
                 asked: None,
                 said: None,
+                registry: None,
                 result: if code.is_none() { Ending::Ok } else { Ending::Failed },
                 code,
                 took_ms,

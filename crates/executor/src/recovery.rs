@@ -148,6 +148,7 @@ async fn look(executor: &Arc<Executor>, permit: RecoveryPermit, request: String)
         app: None,
         asked: None,
         said: None,
+        registry: None,
         result: if code.is_none() { Ending::Ok } else { Ending::Failed },
         code,
         took_ms: executor.took_since(began),

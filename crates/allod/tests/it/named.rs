@@ -5,6 +5,7 @@ mod attacks;
 mod bounds;
 mod contract;
 mod doors;
+mod golden;
 mod kills;
 mod left;
 

@@ -16,6 +16,7 @@ fn read(number: usize) -> Entry {
         app: None,
         asked: None,
         said: None,
+        registry: None,
         result: Ending::Ok,
         code: None,
         took_ms: 1,

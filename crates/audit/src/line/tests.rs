@@ -113,6 +113,7 @@ fn every_kind_of_entry_reads_back_as_it_was() {
             app: None,
             asked: None,
             said: None,
+            registry: None,
             result: Ending::Failed,
             code: Some(allod_proto::FaultCode::NotAllowed),
             took_ms: 3,
