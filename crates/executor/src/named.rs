@@ -343,7 +343,6 @@ pub(crate) async fn run(
 ) -> Result<Following, Fault> {
     let waits = !ask.detach;
     let request = Request { v: allod_proto::VERSION, id, command: Command::CommandRun(ask) };
-    executor.make_room_for(&request.command)?;
     let recorder = ChangeRecorder::unsigned(Arc::clone(executor));
     match allowed(executor, &recorder, caller, request).await? {
         Performed::Ran(started) => {
@@ -359,7 +358,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Counts, decides, records and begins: what every door has in common.
+/// Looks for room to write, counts, decides, records and begins: what every door has in common.
 ///
 /// # Errors
 /// Whatever of it refuses.
@@ -370,6 +369,11 @@ pub(crate) async fn allowed(
     request: Request,
 ) -> Result<Performed, Fault> {
     use allod_commands::Recorder as _;
+    if let Err(fault) = executor.make_room_for(&request.command) {
+        let fault = fault.request(request.id.as_str());
+        recorder.denied(&caller, &request, &fault).await;
+        return Err(fault);
+    }
     if let Command::CommandRun(ask) = &request.command
         && let Err(fault) = admit(executor, &caller, ask)
     {

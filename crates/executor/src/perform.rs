@@ -46,7 +46,6 @@ pub async fn perform(executor: &Arc<Executor>, call: &SignedCall) -> Result<Done
     let authorized = authorize(executor, call)?;
     let id = authorized.request.id.clone();
     let key = authorized.verified.fingerprint().clone();
-    executor.make_room_for(&authorized.request.command).map_err(|fault| fault.request(id.as_str()))?;
     let urgent = is_urgent(&authorized.request.command);
     let seen = executor.memory().reserve(&key, id.as_str(), authorized.head.body, urgent, executor.now());
     let detach = match &authorized.request.command {

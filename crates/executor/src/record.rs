@@ -246,17 +246,29 @@ impl Executor {
             reply: kept.clone(),
             took_ms,
         };
+        let was_done = result == Ending::Ok || kept.is_some();
         // What was done is done, also when its outcome can't be written: a retry must not do it again.
         match result {
             Ending::Ok => self.memory().done(intent, kept),
             Ending::Failed | Ending::Unknown if kept.is_some() => self.memory().done(intent, kept),
             Ending::Failed | Ending::Unknown => self.memory().failed(intent),
         }
-        let written = append(self.record(), allod_audit::Entry::Outcome(Box::new(outcome))).await;
-        written.map(|_| ()).map_err(|fault| {
+        self.append_outcome(outcome).await.map_err(|fault| {
             let done = "it was done, but its outcome could not be recorded".to_owned();
-            if result == Ending::Ok { Fault { message: done, ..fault } } else { fault }
+            if was_done { Fault { message: done, ..fault } } else { fault }
         })
+    }
+
+    /// On a disk that filled meanwhile, with the room that was set aside: what was begun is accounted for.
+    async fn append_outcome(&self, outcome: Outcome) -> Result<(), Fault> {
+        let entry = allod_audit::Entry::Outcome(Box::new(outcome));
+        match append(self.record(), entry.clone()).await {
+            Err(fault) if fault.code == FaultCode::DiskFull => {
+                self.room().spend();
+                append(self.record(), entry).await.map(|_| ())
+            }
+            written => written.map(|_| ()),
+        }
     }
 
     /// Takes in what the agent saw. It says so itself, and the record says that it does.

@@ -14,10 +14,10 @@ use std::{
 };
 
 /// A folder that is a small disk; gone with this value.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(folder: &Path, test: &str) -> Option<Self> {
+    pub(crate) fn mount(folder: &Path, test: &str) -> Option<Self> {
         Self::mount_with(folder, test, "size=1g,mode=755")
     }
 
@@ -34,8 +34,13 @@ impl SmallDisk {
         mounted.then(|| Self(folder.to_owned()))
     }
 
-    fn fill(&self) -> PathBuf {
-        let path = self.0.join("filler");
+    pub(crate) fn fill(&self) -> PathBuf {
+        self.fill_as("filler")
+    }
+
+    /// With a file of this name.
+    pub(crate) fn fill_as(&self, name: &str) -> PathBuf {
+        let path = self.0.join(name);
         let mut file = File::create(&path).unwrap();
         let block = vec![7_u8; 1024 * 1024];
         while file.write_all(&block).is_ok() {}
@@ -60,7 +65,7 @@ impl Drop for SmallDisk {
 }
 
 /// The owner, with a home on another disk.
-fn elsewhere(world: &World, home: &Path) -> Cli {
+pub(crate) fn elsewhere(world: &World, home: &Path) -> Cli {
     for entry in std::fs::read_dir(&world.cli.home).unwrap().flatten() {
         if entry.path().is_file() {
             std::fs::copy(entry.path(), home.join(entry.file_name())).unwrap();

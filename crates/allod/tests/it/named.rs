@@ -5,6 +5,7 @@ mod attacks;
 mod bounds;
 mod contract;
 mod doors;
+mod full;
 mod golden;
 mod kills;
 mod left;
@@ -29,7 +30,11 @@ struct Named {
 
 impl Named {
     async fn new() -> Self {
-        let world = World::up().await;
+        Self::on(World::up().await).await
+    }
+
+    /// The same on a server that there is.
+    async fn on(world: World) -> Self {
         let key = world.enrol("builder", 61, &["--role", "caller"]).await;
         let auditor = world.enrol("auditor", 60, &["--role", "operator"]).await;
         let builder = world.person("builder", &key);

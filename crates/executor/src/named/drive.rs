@@ -44,6 +44,8 @@ use tokio::{
 
 /// How much longer than its command's time a shim may take to say how it ended.
 const SLACK: Duration = Duration::from_secs(20);
+/// How long until an outcome that could not be written is written again.
+const AGAIN: Duration = Duration::from_secs(5);
 /// The shortest time that somebody waits for their turn.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where programs that a command starts by name are looked for.
@@ -99,12 +101,40 @@ pub(super) async fn drive(executor: Arc<Executor>, run: Arc<Run>, plan: Plan) {
         (None, Some(0)) => None,
         (None, _) => Some(Fault::new(FaultCode::Invalid, end.how.clone())),
     };
-    let reply = serde_json::json!({ "run": run.id(), "end": &end });
-    if let Err(fault) = executor.write_outcome(intent, result, fault, Some(reply), end.took_ms).await {
-        tracing::error!(run = %run.id(), %fault, "the outcome of a command could not be recorded");
+    let reply = Some(serde_json::json!({ "run": run.id(), "end": &end }));
+    let outcome = Recorded { intent, result, fault, reply, took_ms: end.took_ms };
+    if let Err(fault) = outcome.write(&executor).await {
+        tracing::error!(run = %run.id(), %fault, "the outcome of a command could not be recorded; trying again");
         end.fault.get_or_insert(fault);
+        tokio::spawn(outcome.write_later(executor));
     }
     run.end(end);
+}
+
+/// What is written down of an end.
+struct Recorded {
+    intent: u64,
+    result: Ending,
+    fault: Option<Fault>,
+    reply: Option<serde_json::Value>,
+    took_ms: u64,
+}
+
+impl Recorded {
+    async fn write(&self, executor: &Executor) -> Result<(), Fault> {
+        let (fault, reply) = (self.fault.clone(), self.reply.clone());
+        executor.write_outcome(self.intent, self.result, fault, reply, self.took_ms).await
+    }
+
+    /// Until there is room, or this life ends: then the next one finds that nobody knows.
+    async fn write_later(self, executor: Arc<Executor>) {
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            if self.write(&executor).await.is_ok() {
+                return;
+            }
+        }
+    }
 }
 
 fn end_of(ended: Ended, took_ms: u64, call: &NamedCall) -> RunEnd {
