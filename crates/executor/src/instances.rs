@@ -7,6 +7,7 @@ mod link;
 mod ports;
 mod record;
 pub(crate) mod remains;
+mod starter;
 mod table;
 mod watcher;
 

@@ -2,6 +2,7 @@
 //! the same lines in the record.
 
 mod approvals;
+mod bounded;
 mod changes;
 mod drive;
 mod past;

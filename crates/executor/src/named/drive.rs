@@ -2,6 +2,7 @@
 //! is kept up to its limit, and its whole tree ends with it.
 
 use super::{
+    bounded,
     past::{UNKNOWN, unknown_outcome},
     program::{self, Program},
     remains,
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     Executor, failure,
-    groups::{self, Bounds, Group, Groups, Whose},
+    groups::{self, Group, Groups},
     isolation::Isolation,
     shim::order::{Answer, CommandTask, LARGEST_ANSWER_LINE, Order, Task, tell},
 };
@@ -181,7 +182,7 @@ async fn carry_out(
         Task::Command(task) => task.uid,
         Task::Keep { .. } | Task::Once { .. } => None,
     };
-    let group = match group(executor, run, definition) {
+    let group = match bounded::make(executor, &run.id(), definition) {
         Ok(group) => group,
         Err(fault) => return Ended { program: Some(digest), ..Ended::never("not started", fault) },
     };
@@ -189,7 +190,7 @@ async fn carry_out(
     let mut child = match started {
         Ok(child) => child,
         Err(fault) => {
-            end_group(group).await;
+            bounded::end(group).await;
             return Ended { program: Some(digest), ..Ended::never("not started", fault) };
         }
     };
@@ -210,7 +211,7 @@ async fn carry_out(
     if timeout(SLACK, child.wait()).await.is_err() {
         let _ = child.start_kill();
     }
-    let over = end_group(group).await;
+    let over = bounded::end(group).await;
     if ended.how == UNKNOWN {
         remains::clear(executor, &run.id(), definition, uid).await;
     }
@@ -218,22 +219,6 @@ async fn carry_out(
         Some(bound) => over_memory(ended, &groups::over_memory(bound)),
         None => ended,
     }
-}
-
-/// Its control group, where there are any.
-fn group(executor: &Executor, run: &Run, definition: &Definition) -> Result<Option<Group>, Fault> {
-    let bounds = Bounds {
-        memory_bytes: Some(definition.memory()),
-        processes: Some(definition.process_bound().into()),
-    };
-    let made = executor.groups().make(Whose::Run(&run.id()), bounds);
-    made.map_err(|error| failure::of_io("make a control group", &error))
-}
-
-/// Whatever is left in it ends before anybody hears that the run has. Says its bound on memory, if something was killed for it.
-async fn end_group(group: Option<Group>) -> Option<u64> {
-    let group = group?;
-    tokio::task::spawn_blocking(move || groups::end(group)).await.ok().flatten()
 }
 
 /// Something in its group was killed for its memory: that is how it ended, or why it failed, or it got over it.
