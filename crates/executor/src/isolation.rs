@@ -163,12 +163,15 @@ impl Isolation {
             fact("no new privileges", true, ""),
             fact("no core dumps", true, ""),
             fact("no inherited descriptors", true, ""),
-            fact("limits of memory, for apps and commands", groups.bound_memory(), &groups.why_not()),
-            fact("limits of processes, for apps and commands", groups.bound_processes(), &groups.why_not()),
             fact(
-                "whatever an app or a command starts is ended with it, by its control group",
+                "limits of memory and processes",
+                groups.unbounded().is_none(),
+                &groups.unbounded().unwrap_or_default(),
+            ),
+            fact(
+                "killing by control group",
                 groups.can_be_made(),
-                &format!("by descent instead; {}", groups.why_not()),
+                &format!("what an app or a command has started is found by descent; {}", groups.why_not()),
             ),
             fact(
                 "own file system and network view",
@@ -268,6 +271,10 @@ mod tests {
         let facts = Isolation::SameUser.facts(&Groups::open(&Base::None, Path::new("/")));
         let own = facts.iter().find(|fact| fact.what == "own user per app").unwrap();
         assert!(!own.on && own.why.as_ref().unwrap().contains("--uids"));
+        for what in ["limits of memory and processes", "killing by control group"] {
+            let fact = facts.iter().find(|fact| fact.what == what).unwrap();
+            assert!(!fact.on && fact.why.as_ref().unwrap().contains("--groups none"), "{fact:?}");
+        }
         assert!(facts.iter().all(|fact| fact.on == fact.why.is_none()));
         assert_eq!(Isolation::SameUser.uid_of(&layout().1, &app("a")).unwrap(), None);
     }

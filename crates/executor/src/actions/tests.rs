@@ -197,3 +197,15 @@ async fn what_the_agent_says_of_reads_never_looks_like_a_denial_or_a_change() {
     assert_eq!(entries.iter().filter(|entry| *entry == "denied").count(), 1, "{lines:?}");
     assert_eq!(entries.iter().filter(|entry| *entry == "read").count(), 1, "{lines:?}");
 }
+
+#[tokio::test]
+async fn what_of_a_run_has_no_bound_here_is_told_with_the_commands() {
+    let bench = bench().await;
+    let done = carry_out(&bench.executor, Action::Commands {}).await.unwrap();
+    let Done::Commands { registry, .. } = done else { panic!("{done:?}") };
+    let why = registry.unbounded.unwrap();
+    assert_eq!(
+        why,
+        "memory and the number of processes have no bound: no control groups: they are turned off: --groups none"
+    );
+}
