@@ -1,4 +1,5 @@
-//! What a run leaves behind when its shim is killed, alone or with the executor: nothing, and a record that says so.
+//! What a run leaves behind when its shim is killed, alone or with the executor, or the program that asked for it: nothing,
+//! and a record that says so.
 
 use super::Named;
 use crate::processes::{eventually, is_alive, signal};
@@ -50,4 +51,40 @@ async fn x24_a_shim_killed_with_and_without_the_executor_leaves_nothing_and_the_
         }
     }
     named.world.allod(&["audit", "verify"]).await.ok();
+}
+
+#[tokio::test]
+async fn x17_when_the_gates_program_is_killed_a_command_ends_or_finishes_as_it_was_declared() {
+    let named = Named::new().await;
+    let scratch = named.scratch();
+    let folder = scratch.display();
+    let script = format!("echo $$ >{folder}/pid; while [ ! -e {folder}/go ]; do sleep 0.1; done; exit 0");
+    named.define_script("ends", &script, "timeout = \"10m\"\non_disconnect = \"end\"").await;
+    named.define_script("finishes", &script, "timeout = \"10m\"").await;
+    for (name, how) in [("ends", "cancelled"), ("finishes", "exit status 0")] {
+        for mut asked in [named.as_sshd_begins_it(name), named.on_the_machine(&[name])] {
+            let mut seq = 0;
+            named.lines_after(&mut seq).await;
+            let mut child = asked.spawn().unwrap();
+            let pid: u32 = eventually("it runs", async || {
+                std::fs::read_to_string(scratch.join("pid")).ok()?.trim().parse().ok()
+            })
+            .await;
+            child.kill().await.unwrap();
+            if name == "finishes" {
+                std::fs::write(scratch.join("go"), "").unwrap();
+            }
+            let mut lines = Vec::new();
+            let end = eventually("its end is in the record", async || {
+                lines.extend(named.lines_after(&mut seq).await);
+                let end = lines.iter().find(|line| line["reply"]["end"].is_object());
+                end.map(|line| line["reply"]["end"]["how"].clone())
+            })
+            .await;
+            assert_eq!(end, how);
+            assert!(!is_alive(pid), "{name} goes on");
+            let _ = std::fs::remove_file(scratch.join("go"));
+            std::fs::remove_file(scratch.join("pid")).unwrap();
+        }
+    }
 }
