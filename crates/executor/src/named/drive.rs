@@ -198,19 +198,22 @@ async fn carry_out(
     drop(program);
     run.begin();
     let time = Duration::from_millis(definition.timeout_ms).saturating_add(SLACK);
-    let mut ended = match follow(run, &mut child, executor.groups(), time).await {
-        Ok(ended) => ended,
-        Err(fault) => Ended {
-            output: run.summary().output_bytes,
-            ..Ended::never(UNKNOWN, unknown_outcome(&run.id(), &fault.message))
-        },
+    let followed = follow(run, &mut child, executor.groups(), time).await;
+    // Without its lifeline a shim ends its tree, whatever went wrong, and itself.
+    drop(child.stdin.take());
+    let mut ended = match followed {
+        Ok(ended) => {
+            // What it said was the last that it had to do.
+            tokio::spawn(collect(child));
+            ended
+        }
+        Err(fault) => {
+            collect(child).await;
+            let output = run.summary().output_bytes;
+            Ended { output, ..Ended::never(UNKNOWN, unknown_outcome(&run.id(), &fault.message)) }
+        }
     };
     ended.program = Some(digest);
-    // Whatever went wrong: without its lifeline a shim ends its tree, and itself.
-    drop(child.stdin.take());
-    if timeout(SLACK, child.wait()).await.is_err() {
-        let _ = child.start_kill();
-    }
     let over = bounded::end(group).await;
     if ended.how == UNKNOWN {
         remains::clear(executor, &run.id(), definition, uid).await;
@@ -230,6 +233,13 @@ fn over_memory(mut ended: Ended, why: &str) -> Ended {
         ended.fault.get_or_insert(Fault::new(FaultCode::Invalid, message));
     }
     ended
+}
+
+/// Waits for a shim's own end, and not for ever.
+async fn collect(mut shim: Child) {
+    if timeout(SLACK, shim.wait()).await.is_err() {
+        let _ = shim.start_kill();
+    }
 }
 
 /// Waits for one's turn, and not for ever.
