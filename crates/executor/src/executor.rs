@@ -102,8 +102,8 @@ impl Executor {
         }
         let apps = Apps::load(layout.clone()).map_err(|error| error.to_string())?;
         let (record, opened) = open_record(&layout, clock, Arc::new(record_signer))?;
-        let (memory, past) =
-            remember(&record, &apps, clock.now()).map_err(|error| format!("the record: {error}"))?;
+        let (memory, past) = remember(&record, record_public.fingerprint(), &apps, clock.now())
+            .map_err(|error| format!("the record: {error}"))?;
         named
             .restore(past, &isolation, &layout)
             .map_err(|fault| format!("named commands: {}", fault.message))?;
@@ -368,10 +368,11 @@ fn open_record(layout: &Layout, clock: Clock, signer: Arc<dyn Signer>) -> Result
 /// Reads the last day of the record back, so that what was acknowledged before a crash is done once after it.
 fn remember(
     record: &Record,
+    server: &Fingerprint,
     apps: &Apps,
     now: Timestamp,
 ) -> Result<(Memory, Past), allod_audit::RecordError> {
-    let (mut memory, mut past) = (Memory::default(), Past::default());
+    let (mut memory, mut past) = (Memory::default(), Past::new(server.clone()));
     let mut from = record.oldest();
     loop {
         let lines = record.read(from, 5_000)?;

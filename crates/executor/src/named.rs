@@ -225,7 +225,7 @@ pub(crate) async fn begin(
         .await?;
     }
     let owner = Owner { name: caller.name().to_owned(), key: caller.key().cloned() };
-    let run = run_id_of(&owner, id.as_str());
+    let run = run_id_of(executor.record_public_key().fingerprint(), &owner, id.as_str());
     let run = named.runs.add(run, &definition.name, &owner, now, definition.survives_client);
     if !ask.detach {
         run.looked_at();
@@ -236,10 +236,11 @@ pub(crate) async fn begin(
     Ok(Performed::Ran(Box::new(Started { run, intent: Mutex::new(Some(intent)) })))
 }
 
-/// The same request by the same caller is the same run, so that a retry finds it.
-fn run_id_of(owner: &Owner, id: &str) -> RunId {
+/// The same request by the same caller is the same run, so that a retry finds it. Of two servers, which may be on one
+/// machine, no run has another's id; a server is its record key here, which it keeps.
+fn run_id_of(server: &Fingerprint, owner: &Owner, id: &str) -> RunId {
     let key = owner.key.as_ref().map_or(owner.name.as_str(), Fingerprint::as_str);
-    RunId::of(&Digest::of(format!("allod-run-v1\n{key}\n{id}\n")))
+    RunId::of(&Digest::of(format!("allod-run-v1\n{server}\n{key}\n{id}\n")))
 }
 
 fn check_stdin(definition: &Definition, stdin: Option<&str>) -> Result<(), Fault> {

@@ -12,7 +12,7 @@ use crate::{
 use allod_audit::{Ending, Entry, Intent, Line, Outcome};
 use allod_commands::Caller;
 use allod_proto::{
-    CommandId, Fault, FaultCode, NamedCommandName, RunId, Timestamp,
+    CommandId, Fault, FaultCode, Fingerprint, NamedCommandName, RunId, Timestamp,
     messages::named::CommandRunReply,
     named::{RunEnd, RunEvent, RunState, RunSummary},
 };
@@ -26,18 +26,25 @@ const OPEN: usize = 1000;
 const MEANWHILE: &str = "the server's executor ended meanwhile";
 
 /// What the record tells of runs, line by line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Past {
+    /// The server's record key.
+    server: Fingerprint,
     open: BTreeMap<u64, RunSummary>,
     ended: VecDeque<RunSummary>,
 }
 
 impl Past {
+    /// Nothing yet, of the server with this record key.
+    pub(crate) fn new(server: Fingerprint) -> Self {
+        Self { server, open: BTreeMap::new(), ended: VecDeque::new() }
+    }
+
     /// Takes in one line of the record.
     pub(crate) fn replay(&mut self, line: &Line) {
         match &line.entry {
             Entry::Intent(intent) => {
-                if let Some(run) = begun(intent, line.at) {
+                if let Some(run) = begun(&self.server, intent, line.at) {
                     self.open.insert(line.seq, run);
                 }
                 if self.open.len() > OPEN {
@@ -69,11 +76,11 @@ impl Past {
 }
 
 /// A run that an intent tells of, as if nobody knew how it ended.
-fn begun(intent: &Intent, at: Timestamp) -> Option<RunSummary> {
+fn begun(server: &Fingerprint, intent: &Intent, at: Timestamp) -> Option<RunSummary> {
     let name = intent.target.as_deref().filter(|_| is_run(&intent.command))?;
     let name = NamedCommandName::new(name).ok()?;
     let owner = Owner { name: intent.who.name.clone(), key: intent.who.key.clone() };
-    let id = run_id_of(&owner, &intent.request);
+    let id = run_id_of(server, &owner, &intent.request);
     let registry = intent.params.get("registry").and_then(Value::as_u64).unwrap_or_default();
     let end = nobody_knows(&id, registry);
     Some(summary(id, name, owner, at, end))
@@ -139,7 +146,7 @@ pub(crate) async fn again(
     ran: Ran,
 ) -> Result<CommandRunReply, Fault> {
     let owner = Owner { name: caller.name().to_owned(), key: caller.key().cloned() };
-    let run = run_id_of(&owner, id.as_str());
+    let run = run_id_of(executor.record_public_key().fingerprint(), &owner, id.as_str());
     let unknown = || unknown_outcome(&run, MEANWHILE);
     let kept = ran.reply.ok_or_else(unknown)?;
     if let Ok(run) = executor.named().run(&run) {

@@ -189,7 +189,8 @@ impl Campaign {
         let told = signed.iter().zip(told).chain([(&next, last)]).collect();
         let codes = at_doors.iter().zip(codes).collect();
         let what = format!("round {round}, {victims:?} after {moment:?}");
-        let found = self.account.is_whole(&self.named, &what, told, codes).await;
+        let shims = usize::from(victims.contains(&Shim));
+        let found = self.account.is_whole(&self.named, &what, shims, told, codes).await;
         let found = Found { rounds: 1, killed, back, ..found };
         eprintln!("{what}: {found}");
         found

@@ -7,6 +7,10 @@ use crate::{
 use allod_audit::{Door, Who};
 use allod_proto::{Digest, Role, executor::Done};
 
+fn server(letter: char) -> Fingerprint {
+    Fingerprint::new(format!("SHA256:{}", letter.to_string().repeat(43))).unwrap()
+}
+
 fn line(seq: u64, entry: Entry) -> Line {
     Line { prev: Digest::ZERO, seq, at: Timestamp(seq * 1000), boot: 0, entry }
 }
@@ -50,7 +54,7 @@ fn with_end(code: i32) -> Option<Value> {
 }
 
 fn past(lines: &[Line]) -> Vec<RunSummary> {
-    let mut past = Past::default();
+    let mut past = Past::new(server('a'));
     lines.iter().for_each(|line| past.replay(line));
     past.ended()
 }
@@ -86,8 +90,15 @@ fn a_run_has_the_end_that_was_recorded_and_one_without_has_an_unknown_one() {
 }
 
 #[test]
+fn the_same_request_is_another_run_on_another_server() {
+    let of = |letter| run_id_of(&server(letter), &owner(), "0123456789abcdef");
+    assert_eq!(of('a'), of('a'));
+    assert_ne!(of('a'), of('b'));
+}
+
+#[test]
 fn however_long_the_record_is_the_last_ones_are_kept_and_no_more() {
-    let mut kept = Past::default();
+    let mut kept = Past::new(server('a'));
     let last = 6001;
     for seq in (1..=last).step_by(3) {
         kept.replay(&intent(seq, "command.run"));

@@ -70,11 +70,13 @@ impl Account {
         )
     }
 
-    /// Nothing ran without an intent, each intent has one end, what was told is what is recorded, and nothing is left.
+    /// Nothing ran without an intent, each intent has one end, what was told is what is recorded, and nothing is left. A run
+    /// ends by a signal only where the process that was to be its program was killed as a shim.
     pub(super) async fn is_whole(
         &mut self,
         named: &Named,
         what: &str,
+        shims: usize,
         told: Vec<(&Call, Told)>,
         codes: Vec<(&Call, Option<i32>)>,
     ) -> Found {
@@ -94,6 +96,7 @@ impl Account {
         }
         let mut found =
             Found { intents: recorded.len(), began: began.len(), ended: ended.len(), ..Found::default() };
+        let mut signalled = 0;
         for one in &recorded {
             let [outcome] = one.outcomes.as_slice() else { panic!("{what}: {one:?}") };
             match outcome["result"].as_str().unwrap() {
@@ -106,12 +109,14 @@ impl Account {
                 }
                 "failed" => {
                     found.bad += 1;
+                    signalled += usize::from(outcome["message"].to_string().contains("signal"));
                     eprintln!("{what}: {} failed: {}", one.token, outcome["message"]);
                 }
                 "unknown" => found.unknown += 1,
                 other => panic!("{what}: {other}"),
             }
         }
+        assert!(signalled <= shims, "{what}: {signalled} runs ended by a signal that nobody sent them");
         let result_of = |token: &str| {
             let one = recorded.iter().rev().find(|one| one.token == token);
             one.map_or(&Value::Null, |one| &one.outcomes[0])
