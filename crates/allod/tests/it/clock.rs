@@ -17,7 +17,7 @@ async fn set(world: &World, offset_ms: i64) {
 }
 
 #[tokio::test]
-async fn the_clock_is_set_forward_and_back_and_nothing_is_lost() {
+async fn x25_the_clock_is_set_forward_and_back_and_nothing_is_lost() {
     let world = World::up().await;
     let app = world.app("blog");
     app.deploy(&world, "v1").await.ok();

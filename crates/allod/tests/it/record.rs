@@ -69,7 +69,7 @@ async fn every_change_stands_there_with_who_asked_and_how_it_ended() {
 }
 
 #[tokio::test]
-async fn an_edited_line_is_named() {
+async fn x12_an_edited_line_is_named() {
     let world = World::up().await;
     world.enrol("eve", 7, &["--role", "viewer"]).await;
     world.allod(&["audit", "verify"]).await.ok();
@@ -97,7 +97,7 @@ fn overwrite(path: &Path, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn an_older_copy_of_the_record_put_back_is_noticed_by_who_saw_more() {
+async fn x12_an_older_copy_of_the_record_put_back_is_noticed_by_who_saw_more() {
     let kept = tempfile::tempdir().unwrap();
     let world = World::up().await.restarted(|state| copy(&state.join("record"), kept.path())).await;
     for seed in 10..20 {
@@ -120,7 +120,7 @@ async fn an_older_copy_of_the_record_put_back_is_noticed_by_who_saw_more() {
 }
 
 #[tokio::test]
-async fn what_the_hub_has_witnessed_is_missed_also_by_who_never_saw_it() {
+async fn x12_what_the_hub_has_witnessed_is_missed_also_by_who_never_saw_it() {
     let kept = tempfile::tempdir().unwrap();
     let world = World::up().await.restarted(|state| copy(&state.join("record"), kept.path())).await;
     let page = world.ready["hub"].as_str().unwrap().to_owned();

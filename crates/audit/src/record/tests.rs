@@ -40,7 +40,7 @@ fn after_a_failed_sync_nothing_more_is_written_until_it_is_opened_again() {
 }
 
 #[test]
-fn a_full_disk_refuses_damages_nothing_and_works_again_when_there_is_room() {
+fn x12_a_full_disk_refuses_damages_nothing_and_works_again_when_there_is_room() {
     let (disk, record) = fresh(&small());
     record.append(note(0)).unwrap();
     let used = disk.file("00000000000000000001.jsonl");

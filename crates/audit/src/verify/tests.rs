@@ -31,7 +31,7 @@ fn what(disk: &Faulty) -> What {
 }
 
 #[test]
-fn a_missing_line_is_found_with_its_place() {
+fn x12_a_missing_line_is_found_with_its_place() {
     let mut lines = lines(&closed_record(10, &small()));
     lines.remove(4);
     let found = check(&with(&lines), &[]).unwrap_err();
@@ -41,7 +41,7 @@ fn a_missing_line_is_found_with_its_place() {
 }
 
 #[test]
-fn a_repeated_or_reordered_line_is_found() {
+fn x12_a_repeated_or_reordered_line_is_found() {
     let original = lines(&closed_record(10, &small()));
     let mut twice = original.clone();
     twice.insert(3, original[2].clone());
@@ -52,7 +52,7 @@ fn a_repeated_or_reordered_line_is_found() {
 }
 
 #[test]
-fn an_edited_line_is_found_at_the_one_that_names_it() {
+fn x12_an_edited_line_is_found_at_the_one_that_names_it() {
     let mut lines = lines(&closed_record(10, &small()));
     lines[3] = String::from_utf8(lines[3].clone()).unwrap().replace("note 3", "note 4").into_bytes();
     let found = check(&with(&lines), &[]).unwrap_err();
@@ -60,7 +60,7 @@ fn an_edited_line_is_found_at_the_one_that_names_it() {
 }
 
 #[test]
-fn a_chain_written_anew_is_found_by_the_signed_head_and_by_whoever_saw_one() {
+fn x12_a_chain_written_anew_is_found_by_the_signed_head_and_by_whoever_saw_one() {
     // Another record of the same length, with a consistent chain.
     let forged = Faulty::default();
     let (record, _) = open_on(&forged, &small()).unwrap();
@@ -76,14 +76,14 @@ fn a_chain_written_anew_is_found_by_the_signed_head_and_by_whoever_saw_one() {
 }
 
 #[test]
-fn a_cut_tail_is_found_by_the_signed_head() {
+fn x12_a_cut_tail_is_found_by_the_signed_head() {
     let mut lines = lines(&closed_record(10, &small()));
     lines.truncate(8);
     assert!(matches!(what(&with(&lines)), What::Cut { head, .. } if head.seq == 10));
 }
 
 #[test]
-fn a_record_set_back_with_its_head_is_found_by_a_head_seen_before() {
+fn x12_a_record_set_back_with_its_head_is_found_by_a_head_seen_before() {
     let later = check(&closed_record(12, &small()), &[]).unwrap().head;
     let earlier = closed_record(10, &small());
     assert!(check(&earlier, &[]).is_ok());
@@ -219,7 +219,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_done_to_signed_lines_is_found(harm in harm(), segment in 0_usize..10) {
+    fn x12_whatever_is_done_to_signed_lines_is_found(harm in harm(), segment in 0_usize..10) {
         let disk = closed_record(40, &settings(4000, 100));
         let firsts = segments_among(&disk.names().unwrap());
         let name = segment_name(firsts[segment % firsts.len()]);

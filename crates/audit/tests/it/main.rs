@@ -87,7 +87,7 @@ fn edit(file: &Path, how: impl FnOnce(&mut Vec<String>)) {
 }
 
 #[test]
-fn ten_lines_of_shell_check_a_record_and_find_each_way_of_tampering_with_it() {
+fn x12_ten_lines_of_shell_check_a_record_and_find_each_way_of_tampering_with_it() {
     if !has("sh") || !has("sha256sum") || !has("ssh-keygen") {
         return;
     }

@@ -12,7 +12,10 @@ use crate::{
     },
     session::Session,
 };
-use allod_proto::messages::keys::{KeysCan, KeysCanReply, KeysList};
+use allod_proto::{
+    Role,
+    messages::keys::{KeysCan, KeysCanReply, KeysList},
+};
 use clap::Args;
 use serde_json::json;
 
@@ -59,9 +62,10 @@ fn text(answers: &[Asked<KeysCanReply>], style: Style) -> String {
     let mut text = String::new();
     for Asked { server, outcome } in answers {
         let Ok(reply) = outcome else { continue };
-        let apps = match &reply.apps {
-            None => "all apps".to_owned(),
-            Some(apps) => format!("only {}", apps.join(", ")),
+        let apps = match (&reply.apps, reply.role) {
+            (_, Role::Caller) => "no app".to_owned(),
+            (None, _) => "all apps".to_owned(),
+            (Some(apps), _) => format!("only {}", apps.join(", ")),
         };
         let key = reply.fingerprint.as_ref().map(|key| format!(" ({key})")).unwrap_or_default();
         text.push_str(&format!(

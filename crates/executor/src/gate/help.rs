@@ -5,6 +5,10 @@ use allod_proto::{
     named::{RunState, RunSummary},
 };
 
+/// What may be done besides.
+const LONG: &str =
+    "\n`detach NAME …` begins one and says its id; `watch run-…` shows it to its end, `runs` lists yours.\n";
+
 /// One command after the other, in the order of their names.
 pub(super) fn text(caller: &str, commands: &[Runnable]) -> String {
     if commands.is_empty() {
@@ -24,6 +28,7 @@ pub(super) fn text(caller: &str, commands: &[Runnable]) -> String {
             text.push_str("      somebody else must approve first\n");
         }
     }
+    text.push_str(LONG);
     text
 }
 
@@ -58,7 +63,7 @@ mod tests {
         assert_eq!(
             said,
             "builder may run:\n\n  deploy site=…\n      Deploy a site.\n      site: blog or shop\n      site may be the end of the \
-             name\n      somebody else must approve first\n"
+             name\n      somebody else must approve first\n".to_owned() + LONG
         );
     }
 }
