@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 #[path = "../../crates/commands/src/line.rs"]
 mod line;
-use line::{ESCAPED, Line, escape, parse, value_is_sound};
+use line::{ESCAPED, Line, RESERVED, escape, parse, value_is_sound};
 
 fuzz_target!(|bytes: &[u8]| {
     let recorded = escape(bytes);
@@ -18,6 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(Line::Watch(run)) => assert_eq!(bytes, format!("watch {run}").as_bytes()),
         Ok(Line::Run(run)) => {
             let text = std::str::from_utf8(bytes).expect("it was accepted");
+            assert!(!RESERVED.contains(&text), "a reserved word alone is no command");
             let asked = if run.detach { format!("detach {}", run.name) } else { run.name.clone() };
             let printed = run.params.iter().fold(asked, |line, (key, value)| format!("{line} {key}={value}"));
             let sorted = |text: &str| {

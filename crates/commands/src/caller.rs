@@ -3,7 +3,7 @@
 mod gate;
 
 pub use allod_audit::Door;
-use allod_proto::{AppRef, Fingerprint, Role, named::RunSummary, recovery::Login};
+use allod_proto::{AppRef, Fault, FaultCode, Fingerprint, Role, RunId, named::RunSummary, recovery::Login};
 use allod_rpc::server::PeerCredentials;
 use allod_signing::{AppPattern, Grant, Verified};
 pub use gate::{GateLogin, GateRefused};
@@ -144,10 +144,15 @@ impl Caller {
         &self.name
     }
 
-    /// Whether a run is this caller's to see: their own, and every one to operators and owners.
+    /// Whether a run is this caller's to see and to end: their own, and every one for operators and owners.
     #[must_use]
     pub fn sees_run(&self, run: &RunSummary) -> bool {
-        self.role >= Role::Operator || (self.key.is_some() && self.key == run.key)
+        let own = match (&self.key, &run.key) {
+            (Some(key), Some(theirs)) => key == theirs,
+            (None, None) => self.name == run.by,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        own || self.role >= Role::Operator
     }
 
     /// The ceiling.
@@ -218,4 +223,11 @@ impl Caller {
             source: None,
         }
     }
+}
+
+/// What somebody is told of a run that is not there, and of another's: the two look alike.
+#[must_use]
+pub fn no_run(id: &RunId) -> Fault {
+    Fault::new(FaultCode::NotFound, format!("there is no run {id}, or it was long ago"))
+        .hint("`allod runs` lists the last ones; the record has all of them")
 }

@@ -9,7 +9,7 @@ pub mod registry;
 
 pub use allod_rpc::server::PeerCredentials;
 pub use authorize::{Denied, Permit, Rules, allowed, authorize, authorize_by};
-pub use caller::{Caller, Door, GateLogin, GateRefused, SystemReason};
+pub use caller::{Caller, Door, GateLogin, GateRefused, SystemReason, no_run};
 pub use dispatch::{Entry, Recorder, dispatch};
 pub use recover::{RecoveryPermit, recover};
 pub use registry::{NamedCall, NoCall, Registry};

@@ -222,17 +222,13 @@ impl Gate {
 
     /// What a run prints, from its first byte on. Another caller's looks like one that never was.
     async fn watch(&self, talk: &mut Talk, request: &Request, id: &RunId) -> Result<Result<(), Fault>, Gone> {
-        let run = self.executor.named().run(id);
-        let run = run.ok().filter(|run| request.caller.sees_run(&run.summary()));
-        match run {
-            Some(run) => {
+        match self.executor.named().run_for(&request.caller, id) {
+            Ok(run) => {
                 self.looked(request, OUTPUT);
                 follow(talk, Following::look(run)).await.map(Ok)
             }
-            None => {
-                let fault =
-                    Fault::new(FaultCode::NotFound, format!("there is no run {id}, or it was long ago"))
-                        .hint("`runs` lists the last ones of this key");
+            Err(fault) => {
+                let fault = fault.hint("`runs` lists the last ones of this key");
                 self.refuse(request, &fault);
                 Ok(Err(fault))
             }

@@ -29,7 +29,7 @@ use crate::{
     perform::{Performed, blocking},
     record::ChangeRecorder,
 };
-use allod_commands::{Caller, Permit, Rules, dispatch};
+use allod_commands::{Caller, Permit, Rules, dispatch, no_run};
 use allod_proto::{
     Command, CommandId, Digest, Fault, FaultCode, Fingerprint, Request, RunId,
     messages::named::{CommandHistoryReply, CommandRun, CommandRunReply, Runnable},
@@ -149,10 +149,16 @@ impl Named {
     /// # Errors
     /// `NotFound`.
     pub(crate) fn run(&self, id: &RunId) -> Result<Arc<Run>, Fault> {
-        self.runs.get(id).ok_or_else(|| {
-            Fault::new(FaultCode::NotFound, format!("there is no run {id}, or it was long ago"))
-                .hint("`allod runs` lists the last ones; the record has all of them")
-        })
+        self.runs.get(id).ok_or_else(|| no_run(id))
+    }
+
+    /// The run of this id, if it is this caller's to see. Another's looks like one that never was.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn run_for(&self, caller: &Caller, id: &RunId) -> Result<Arc<Run>, Fault> {
+        let run = self.run(id)?;
+        if caller.sees_run(&run.summary()) { Ok(run) } else { Err(no_run(id)) }
     }
 
     /// Whether a parameter is one that the record has no value of, also where nothing came of the call.

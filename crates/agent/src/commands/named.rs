@@ -5,9 +5,9 @@ use crate::{
     agent::Agent,
     executor_link::{expect_done, unexpected},
 };
-use allod_commands::{Permit, Registry};
+use allod_commands::{Permit, Registry, no_run};
 use allod_proto::{
-    Fault, FaultCode, Role,
+    Fault, Role,
     command::StreamItem,
     executor::{Action, Done},
     messages::named::{
@@ -61,7 +61,7 @@ pub(super) async fn output(
 ) -> Result<Answer, Fault> {
     let (run, _) = read(agent, &params, params.after).await?;
     if !permit.caller().sees_run(&run) {
-        return Err(Fault::new(FaultCode::NotFound, format!("there is no run {}", params.run)));
+        return Err(no_run(&params.run));
     }
     let (send, items) = mpsc::channel(QUEUE);
     tokio::spawn(follow(Arc::clone(agent), params, send));

@@ -209,12 +209,7 @@ fn ssh_keygen_verifies_a_head() {
 fn a_record_written_in_format_1_is_read_verified_and_carried_on() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("record");
-    std::fs::create_dir(&path).unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
-    for entry in std::fs::read_dir(fixture).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
-    }
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1"), &path);
     let report = verify(&path, Some(key().public_key()), &[]).unwrap();
     assert_eq!((report.head.seq, report.segments, report.heads_compared), (12, 2, 2));
     let (record, opened) = Record::open(settings(folder.path()), key()).unwrap();

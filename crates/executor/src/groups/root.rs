@@ -47,7 +47,7 @@ impl Root {
             base_of(&mount, place, wanted, systemd).map_err(|why| format!("{}: {why}", shown.display()))?;
         let mut root =
             Self { base, home, key: key.to_owned(), memory: false, processes: false, freezer: false };
-        let folder = root.folder().map_err(failed)?;
+        let folder = root.prepare().map_err(failed)?;
         let controls = |name: &str| place.controllers.iter().any(|controller| controller == name);
         (root.memory, root.processes, root.freezer) = match place.version {
             Version::One => (controls("memory"), controls("pids"), controls("freezer")),
@@ -56,8 +56,15 @@ impl Root {
         Ok(root)
     }
 
-    /// The folder of all groups of this state, made where it is missing.
+    /// The folder of all groups of this state, made anew where somebody has removed it.
     pub(super) fn folder(&self) -> io::Result<Folder> {
+        match self.base.below(&Path::new(ALLOD).join(&self.key)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.prepare(),
+            found => found,
+        }
+    }
+
+    fn prepare(&self) -> io::Result<Folder> {
         enable(&self.base);
         let above = self.base.make(ALLOD)?;
         enable(&above);

@@ -6,14 +6,14 @@ use crate::{
     failure,
     groups::{Group, Groups},
     shim::{
-        order::{Answer, Order, Running, tell},
+        order::{Answer, Order, Running, let_out, put_inside, tell},
         tree,
     },
 };
 use allod_proto::Fault;
 use std::{io, process::Stdio, sync::Arc, time::Duration};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncReadExt as _,
     process::{Child, ChildStdin, Command},
     time::timeout,
 };
@@ -57,13 +57,9 @@ impl Shim {
 
     /// Tells the order; nothing of it is left here then. Before that, the shim is in its program's group.
     pub(super) async fn order(&mut self, mut order: Order, group: Option<&Group>) -> Result<(), Fault> {
-        if let (Some(group), Some(pid)) = (group, self.child.id()) {
-            let failed = |error: io::Error| failure::of_io("put a shim into a control group", &error);
-            self.groups.enter(group, pid).map_err(failed)?;
-            order.is_inside = true;
-            if self.is_like_us {
-                order.group = group.paths();
-            }
+        put_inside(&self.groups, group, self.child.id(), &mut order)?;
+        if !self.is_like_us {
+            order.group.clear();
         }
         tell(order, &mut self.orders).await
     }
@@ -72,9 +68,7 @@ impl Shim {
     pub(super) async fn answer(&mut self, patience: Duration) -> Result<Answer, Fault> {
         match self.hear(patience).await? {
             Answer::Inside {} => {
-                let failed = |error: io::Error| failure::of_io("take a shim out of a control group", &error);
-                self.groups.leave(self.child.id().unwrap_or_default()).map_err(failed)?;
-                self.orders.write_all(&[0]).await.map_err(failed)?;
+                let_out(&self.groups, self.child.id(), Some(&mut self.orders)).await?;
                 self.hear(patience).await
             }
             answer => Ok(answer),

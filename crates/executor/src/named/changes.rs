@@ -5,7 +5,7 @@ use crate::{
     Executor,
     perform::{Performed, blocking, replied},
 };
-use allod_commands::{Caller, Permit};
+use allod_commands::Permit;
 use allod_proto::{
     Fault, FaultCode, NamedCommandName, Role, RunId,
     messages::named::{
@@ -21,23 +21,10 @@ use std::sync::{Arc, PoisonError};
 /// # Errors
 /// `NotFound` for another's.
 pub(crate) fn cancel(executor: &Executor, permit: &Permit, id: &RunId) -> Result<Performed, Fault> {
-    let run = executor.named().run(id)?;
+    let run = executor.named().run_for(permit.caller(), id)?;
     let summary = run.summary();
-    if !sees(permit.caller(), &summary) {
-        return Err(Fault::new(FaultCode::NotFound, format!("there is no run {id}")));
-    }
     run.cancel();
     replied(CommandCancelReply { run: summary })
-}
-
-/// Whether a run is for this caller to see and to end.
-fn sees(caller: &Caller, run: &RunSummary) -> bool {
-    let own = match (caller.key(), &run.key) {
-        (Some(key), Some(theirs)) => key == theirs,
-        (None, None) => caller.name() == run.by,
-        (Some(_), None) | (None, Some(_)) => false,
-    };
-    own || caller.role() >= Role::Operator
 }
 
 /// `command.add` and `command.remove`.

@@ -14,7 +14,7 @@ use crate::{
     Executor, failure,
     groups::{self, Group, Groups},
     isolation::Isolation,
-    shim::order::{Answer, CommandTask, LARGEST_ANSWER_LINE, Order, Task, tell},
+    shim::order::{Answer, CommandTask, LARGEST_ANSWER_LINE, Order, Task, let_out, put_inside, tell},
 };
 use allod_audit::Ending;
 use allod_commands::NamedCall;
@@ -37,7 +37,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, ChildStdout, Command},
     sync::oneshot,
     time::timeout,
@@ -325,10 +325,7 @@ async fn start(
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
-    if let (Some(group), Some(pid)) = (group, child.id()) {
-        groups.enter(group, pid).map_err(failed)?;
-        (order.is_inside, order.group) = (true, group.paths());
-    }
+    put_inside(groups, group, child.id(), &mut order)?;
     let orders = child.stdin.as_mut().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
     tell(order, orders).await?;
     Ok(child)
@@ -401,10 +398,7 @@ async fn follow(run: &Run, child: &mut Child, groups: &Groups, time: Duration) -
                 return Ok(Ended::never("not started", fault));
             }
             Some(Answer::Inside {}) => {
-                groups.leave(child.id().unwrap_or_default()).map_err(failed)?;
-                if let Some(orders) = child.stdin.as_mut() {
-                    orders.write_all(&[0]).await.map_err(failed)?;
-                }
+                let_out(groups, child.id(), child.stdin.as_mut()).await?;
             }
             Some(Answer::Started(_) | Answer::Ran(_)) => {
                 return Err(Fault::new(FaultCode::Internal, "the shim answered something else"));

@@ -1,7 +1,10 @@
 //! What executor and shim say to each other: one order through a pipe, one answer back, and then JSON lines on the
 //! instance's control socket. Unknown fields are ignored, because a shim outlives the program that started it.
 
-use crate::failure;
+use crate::{
+    failure,
+    groups::{Group, Groups},
+};
 use allod_proto::{Fault, SecretName};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, io, path::PathBuf, time::Duration};
@@ -60,6 +63,33 @@ pub(crate) async fn tell(order: Order, shim: &mut ChildStdin) -> Result<(), Faul
     };
     let sent = timeout(TELLING, sending).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     sent.map_err(|error| failure::of_io("tell a shim its order", &error))
+}
+
+/// Puts a shim that has yet to hear its order into its program's group, where there is one, and says so in the order.
+pub(crate) fn put_inside(
+    groups: &Groups,
+    group: Option<&Group>,
+    shim: Option<u32>,
+    order: &mut Order,
+) -> Result<(), Fault> {
+    let (Some(group), Some(shim)) = (group, shim) else { return Ok(()) };
+    groups.enter(group, shim).map_err(|error| failure::of_io("put a shim into a control group", &error))?;
+    (order.is_inside, order.group) = (true, group.paths());
+    Ok(())
+}
+
+/// Takes a shim that has answered [`Answer::Inside`] out of that group, and lets it go on.
+pub(crate) async fn let_out(
+    groups: &Groups,
+    shim: Option<u32>,
+    orders: Option<&mut ChildStdin>,
+) -> Result<(), Fault> {
+    let failed = |error: io::Error| failure::of_io("take a shim out of a control group", &error);
+    groups.leave(shim.unwrap_or_default()).map_err(failed)?;
+    match orders {
+        Some(orders) => orders.write_all(&[0]).await.map_err(failed),
+        None => Ok(()),
+    }
 }
 
 /// The order as JSON, in memory that never grows and is wiped.

@@ -335,6 +335,17 @@ async fn x22_what_is_not_there_and_what_is_not_allowed_look_alike() {
     };
     assert_eq!(answer("theirs").await, answer("nothing").await);
     named.world.allod(&["run", "theirs"]).await.ok();
+    // The same holds of runs.
+    let runs = named.world.allod(&["runs", "list"]).await.ok().json();
+    let theirs = runs["servers"][0]["runs"][0]["id"].as_str().unwrap().to_owned();
+    for verb in ["attach", "cancel"] {
+        let answer = async |run: &str| {
+            let fault = named.builder.run(&["runs", verb, run]).await.json()["fault"].clone();
+            let said = (fault["code"].clone(), fault["message"].to_string(), fault["hint"].to_string());
+            (said.0, said.1.replace(run, "RUN"), said.2.replace(run, "RUN"))
+        };
+        assert_eq!(answer(&theirs).await, answer("run-0123456789ab").await, "{verb}");
+    }
 }
 
 #[tokio::test]
