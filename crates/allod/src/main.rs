@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         Some("recover") => allod_cli::recover::main(named("recover")),
         Some("shim") => allod_executor::shim::main(),
+        Some("launcher") => allod_executor::shim::launcher::main(),
         _ => allod_cli::main(),
     }
 }

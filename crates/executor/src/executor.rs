@@ -163,6 +163,7 @@ impl Executor {
             self.instances.forget_ended().await;
         }
         self.instances.close().await;
+        self.named.close().await;
         self.write_counts(true);
         if let Err(error) = self.record.close() {
             tracing::error!(%error, "the record could not be closed");

@@ -1,8 +1,7 @@
 //! Control groups for what the executor starts: a run of a named command and an instance of an app each have one. It bounds
 //! what the whole tree uses, and nothing in the tree can get away from being killed. A shim is put into the group before it
-//! hears what to start, so whatever it starts is in it from its first instruction, and taken out again once that is
-//! started, so that it neither counts nor dies with it. Where no groups can be made, that is said, and trees are found by
-//! descent.
+//! hears what to start, makes the process there that will be the program, and is taken out again, so that it neither counts nor
+//! dies with it. Where no groups can be made, that is said, and trees are found by descent.
 
 mod folder;
 mod group;
@@ -11,7 +10,7 @@ mod root;
 
 pub use group::{Bounds, Group};
 
-use allod_proto::{Digest, InstanceId, RunId, named::OVER_MEMORY};
+use allod_proto::{Digest, InstanceId, named::OVER_MEMORY};
 use folder::Folder;
 use places::{Place, Version};
 use root::Root;
@@ -58,8 +57,8 @@ impl std::str::FromStr for Base {
 /// Whose a group is.
 #[derive(Debug, Clone, Copy)]
 pub enum Whose<'a> {
-    /// A run of a named command.
-    Run(&'a RunId),
+    /// A run of a named command: made before anybody knows which.
+    Run(u64),
     /// An instance of an app, or what runs once for it.
     App(&'a InstanceId),
     /// A health check of an instance; with a number, as there may be two at once.
@@ -69,8 +68,7 @@ pub enum Whose<'a> {
 impl std::fmt::Display for Whose<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            // It begins with `run-`.
-            Self::Run(id) => write!(f, "{id}"),
+            Self::Run(number) => write!(f, "run-{number:016x}"),
             Self::App(id) => write!(f, "app-{id}"),
             Self::Check(id, number) => write!(f, "check-{id}-{number:08x}"),
         }
@@ -192,7 +190,7 @@ impl Groups {
         group.take(shim)
     }
 
-    /// Takes a shim out again, once it has started something: to where this process is.
+    /// Takes a shim out again, once its launcher is there: to where this process is.
     ///
     /// # Errors
     /// What the kernel refuses.
@@ -233,7 +231,7 @@ impl Drop for Groups {
 /// Ends a group: whatever is left in it is killed, and it is removed. Says what its memory was bounded to, if something in it
 /// was killed for that. What can't be killed is logged, and tried again at the next start.
 #[must_use]
-pub fn end(group: Group) -> Option<u64> {
+pub fn end(group: &Group) -> Option<u64> {
     let killed = group.kill(DYING);
     let over = group.killed_over_memory();
     let shown = group.paths();

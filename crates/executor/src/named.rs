@@ -7,6 +7,7 @@ mod changes;
 mod drive;
 mod past;
 mod program;
+mod ready;
 mod remains;
 mod runs;
 mod store;
@@ -37,6 +38,7 @@ use allod_proto::{
 };
 use approvals::Approvals;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ready::Ready;
 use runs::{Owner, Runs};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -60,6 +62,7 @@ pub(crate) struct Named {
     approvals: Mutex<Approvals>,
     turns: Arc<Turns>,
     runs: Runs,
+    ready: Ready,
     /// What secret parameters are hashed with for the record.
     pepper: [u8; 32],
 }
@@ -106,8 +109,14 @@ impl Named {
             approvals: Mutex::new(Approvals::open(layout.clone())?),
             turns: Arc::default(),
             runs: Runs::default(),
+            ready: Ready::default(),
             pepper: crate::executor::random()?,
         })
+    }
+
+    /// Ends the shims that wait for a run.
+    pub(crate) async fn close(&self) {
+        self.ready.close().await;
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

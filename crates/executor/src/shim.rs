@@ -6,16 +6,20 @@ mod command;
 mod control;
 mod keep;
 mod launch;
+pub mod launcher;
 mod log;
 mod notify;
 mod once;
 pub(crate) mod order;
+pub(crate) mod pass;
+mod program;
 mod reap;
 mod setup;
 mod state;
 pub(crate) mod tree;
 
 use keep::Keeper;
+use launcher::Launcher;
 use order::{Answer, LARGEST_ORDER, Order, Task};
 use std::{
     fs::{DirBuilder, File},
@@ -66,31 +70,41 @@ fn take_starter() -> io::Result<Starter> {
 }
 
 fn obey(starter: &mut Starter) -> Result<(), String> {
-    setup::close_to_inspection().map_err(|error| format!("can't close the shim to inspection: {error}"))?;
+    let launcher = prepare(starter).map_err(|error| format!("can't prepare: {error}"))?;
+    launcher.wait_with(&starter.order)?;
     let mut order =
         read_order(&mut starter.order).map_err(|error| format!("can't read the order: {error}"))?;
-    setup::let_go_of_stdio().map_err(|error| format!("can't let go of the starter: {error}"))?;
-    setup::confine(&order).map_err(|error| format!("can't confine the instance: {error}"))?;
     match &order.task {
-        Task::Command(task) => command::run(starter, &order, task),
+        Task::Command(_) => command::run(starter, &mut order, launcher),
         Task::Keep { log } => {
             make_temporary(&order)?;
             let log = log.clone();
-            keep(starter, &mut order, log)
+            keep(starter, &mut order, launcher, log)
         }
         Task::Once { timeout_ms, log } => {
             make_temporary(&order)?;
             let (timeout, log) = (Duration::from_millis(*timeout_ms), log.clone());
-            let launched = launch::launch(&mut order, None)?;
-            get_out(starter, &order, launched.running)?;
             let lifeline =
                 starter.order.try_clone().map_err(|error| format!("can't watch the starter: {error}"))?;
+            let launched = launcher.launch(&mut order, &[])?;
             let ran = once::finish(launched, &order, timeout, log, lifeline)?;
             // If nobody reads it, nobody waits for it.
             let _ = starter.answer.write_all(&line(&Answer::Ran(ran)));
             Ok(())
         }
     }
+}
+
+/// What can be done before there is an order. The starter has put this shim into the program's control group when it lets it
+/// go on, and takes it out again when it hears that the launcher is there: no thread is started before that.
+fn prepare(starter: &mut Starter) -> io::Result<Launcher> {
+    setup::close_to_inspection()?;
+    setup::let_go_of_stdio()?;
+    setup::confine()?;
+    starter.order.read_exact(&mut [0])?;
+    let launcher = Launcher::start()?;
+    starter.answer.write_all(&line(&Answer::Ready {}))?;
+    Ok(launcher)
 }
 
 fn make_temporary(order: &Order) -> Result<(), String> {
@@ -101,14 +115,19 @@ fn make_temporary(order: &Order) -> Result<(), String> {
         .map_err(|error| format!("can't make the folder for temporary files: {error}"))
 }
 
-fn keep(starter: &mut Starter, order: &mut Order, log: std::path::PathBuf) -> Result<(), String> {
+fn keep(
+    starter: &mut Starter,
+    order: &mut Order,
+    launcher: Launcher,
+    log: std::path::PathBuf,
+) -> Result<(), String> {
     let failed = |error: io::Error| format!("can't keep the instance: {error}");
     let listener = UnixListener::from(starter.listener.try_clone().map_err(failed)?);
     // Where abstract names are filtered away, an app that doesn't wait for readiness still runs.
     let notify = notify::Notify::bind().ok();
-    let launched = launch::launch(order, notify.as_ref().map(notify::Notify::variable).as_deref())?;
+    order.notify = notify.as_ref().map(notify::Notify::variable);
+    let launched = launcher.launch(order, &[])?;
     let running = launched.running;
-    get_out(starter, order, running)?;
     let keeper = Keeper::begin(launched, log, notify, listener, order).map_err(|error| {
         Keeper::abandon(running);
         failed(error)
@@ -121,19 +140,6 @@ fn keep(starter: &mut Starter, order: &mut Order, log: std::path::PathBuf) -> Re
     }
     keeper.stay(order);
     Ok(())
-}
-
-/// Has the starter take the shim out of the program's group: it began there, so that nothing of the program ever was
-/// outside. No thread is started before that, as the group may have room for none.
-fn get_out(starter: &mut Starter, order: &Order, running: order::Running) -> Result<(), String> {
-    if !order.is_inside {
-        return Ok(());
-    }
-    let told = starter.answer.write_all(&line(&Answer::Inside {}));
-    told.and_then(|()| starter.order.read_exact(&mut [0])).map_err(|error| {
-        Keeper::abandon(running);
-        format!("can't leave the control group: {error}")
-    })
 }
 
 /// An order: its length as eight bytes, little end first, then its JSON. Read at once, so that nothing of it is copied.

@@ -46,7 +46,10 @@ impl Group {
     }
 
     /// Sets the bounds, each where the kernel has it.
-    pub(super) fn bound(&self, bounds: Bounds) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// What the kernel refuses, although it has such a bound.
+    pub fn bound(&self, bounds: Bounds) -> io::Result<()> {
         for part in &self.parts {
             if let Some(processes) = bounds.processes.filter(|_| part.has("pids.max")) {
                 part.write("pids.max", &processes.to_string())?;
@@ -154,7 +157,7 @@ impl Group {
     ///
     /// # Errors
     /// The first folder that can't be removed; the others are.
-    pub fn remove(self) -> io::Result<()> {
+    pub fn remove(&self) -> io::Result<()> {
         let mut removed = Ok(());
         for part in &self.parts {
             let (Some(above), Some(name)) = (part.path.parent(), part.path.file_name()) else { continue };

@@ -167,7 +167,7 @@ fn what_is_in_a_group_ends_with_it_and_what_has_left_does_not() {
         assert!(inside.iter().all(|pid| crate::shim::tree::stat(*pid).is_none_or(|stat| stat.is_dead())));
         assert!(left.try_wait().unwrap().is_none(), "what had left lives");
         let paths = group.paths();
-        assert_eq!(end(group), None);
+        assert_eq!(end(&group), None);
         assert!(paths.iter().all(|path| !path.exists()), "{paths:?}");
         left.kill().unwrap();
         left.wait().unwrap();
@@ -183,8 +183,7 @@ fn x16_a_fork_bomb_stops_at_its_bound_and_ends_at_once() {
     for version in [Some(Version::One), Some(Version::Two), None] {
         let Some(groups) = groups("x16_a_fork_bomb", version) else { continue };
         let bounds = Bounds { processes: Some(50), ..Bounds::default() };
-        let run = RunId::new("run-00112233aabb").unwrap();
-        let group = groups.make(Whose::Run(&run), bounds).unwrap().unwrap();
+        let group = groups.make(Whose::Run(0x1122), bounds).unwrap().unwrap();
         // A belt: whatever goes wrong here, its user has no more than this.
         let mut bomb = shell("ulimit -u 80; bomb() { bomb & bomb & sleep 1000; }; bomb", 62_901);
         groups.enter(&group, bomb.id()).unwrap();
@@ -193,7 +192,7 @@ fn x16_a_fork_bomb_stops_at_its_bound_and_ends_at_once() {
         if groups.bound_processes() {
             assert!(group.pids().len() <= 50, "{}", group.pids().len());
         }
-        assert_eq!(end(group), None);
+        assert_eq!(end(&group), None);
         bomb.wait().unwrap();
         let left = crate::shim::tree::all_pids().unwrap();
         let alive = |pid: &u32| crate::shim::tree::stat(*pid).is_some_and(|stat| !stat.is_dead());
@@ -222,7 +221,7 @@ fn more_memory_than_the_bound_is_killed_and_the_bound_is_told() {
     groups.enter(&group, hungry.id()).unwrap();
     go(&mut hungry);
     assert!(!hungry.wait().unwrap().success());
-    let over = end(group);
+    let over = end(&group);
     assert_eq!(over, Some(32 << 20));
     assert_eq!(over_memory(over.unwrap()), "killed: over its memory of 32 MB");
 }
@@ -231,9 +230,8 @@ fn more_memory_than_the_bound_is_killed_and_the_bound_is_told() {
 fn what_an_earlier_life_left_is_cleared_away_but_for_what_is_somebodys() {
     let Some(groups) = groups("what_an_earlier_life_left", None) else { return };
     let (kept, lost) = (app("kept"), app("lost"));
-    let run = RunId::new("run-00112233aabb").unwrap();
     let mut children = Vec::new();
-    for whose in [Whose::App(&kept), Whose::App(&lost), Whose::Run(&run), Whose::Check(&kept, 7)] {
+    for whose in [Whose::App(&kept), Whose::App(&lost), Whose::Run(0x1122), Whose::Check(&kept, 7)] {
         let group = groups.make(whose, Bounds::default()).unwrap().unwrap();
         let child = shell("sleep 1000", 62_903);
         groups.enter(&group, child.id()).unwrap();
@@ -244,13 +242,13 @@ fn what_an_earlier_life_left_is_cleared_away_but_for_what_is_somebodys() {
     assert_eq!(other.sweep(|_| false), [""; 0]);
     let next = Groups::at(places(None), &Base::Own, &key(groups.state.path()).unwrap());
     let left = next.sweep(|name| name == "app-kept-0011aabb");
-    assert_eq!(left, ["app-lost-0011aabb", "check-kept-0011aabb-00000007", "run-00112233aabb"]);
+    assert_eq!(left, ["app-lost-0011aabb", "check-kept-0011aabb-00000007", "run-0000000000001122"]);
     let mut ended: Vec<bool> = Vec::new();
     for child in &mut children {
         ended.push(child.try_wait().unwrap().is_some() || !group_has(&groups, child.id()));
     }
     assert_eq!(ended, [false, true, true, true]);
-    assert_eq!(end(next.find("app-kept-0011aabb")), None);
+    assert_eq!(end(&next.find("app-kept-0011aabb")), None);
     for mut child in children {
         child.wait().unwrap();
     }

@@ -84,12 +84,13 @@ async fn begin(
     })
     .await?;
     let group = group(table, Whose::App(&id), bounds)?;
-    let mut shim = Shim::spawn(&table.settings, uid, Stdio::from(OwnedFd::from(listener)))?;
-    shim.order(order, group.as_ref()).await?;
+    let control = Stdio::from(OwnedFd::from(listener));
+    let mut shim = Shim::spawn(&table.settings, uid, control, group.as_ref()).await?;
+    shim.order(order).await?;
     let running = match shim.answer(STARTING).await? {
         Answer::Started(running) => running,
         Answer::Error(why) => return Err(not_started(&why)),
-        Answer::Inside {} | Answer::Ran(_) | Answer::Output { .. } | Answer::Ended { .. } => {
+        Answer::Ready {} | Answer::Ran(_) | Answer::Output { .. } | Answer::Ended { .. } => {
             return Err(odd_answer());
         }
     };
@@ -162,14 +163,14 @@ async fn once(
     let uid = prepare_app(table, app).await?;
     let starting = table.may_start().await?;
     let group = Ending(group(table, whose, bounds)?);
-    let mut shim = Shim::spawn(&table.settings, uid, Stdio::null())?;
+    let mut shim = Shim::spawn(&table.settings, uid, Stdio::null(), group.0.as_ref()).await?;
     drop(starting);
-    shim.order(order, group.0.as_ref()).await?;
+    shim.order(order).await?;
     // The pipe stays open: when it closes, because this is dropped or dies, the command is killed.
     match shim.answer(time.saturating_add(SLACK)).await? {
         Answer::Ran(ran) => Ok(ran),
         Answer::Error(why) => Err(not_started(&why)),
-        Answer::Inside {} | Answer::Started(_) | Answer::Output { .. } | Answer::Ended { .. } => {
+        Answer::Ready {} | Answer::Started(_) | Answer::Output { .. } | Answer::Ended { .. } => {
             Err(odd_answer())
         }
     }
@@ -182,19 +183,19 @@ fn bounds(spec: Option<&ProcessSpec>) -> Bounds {
 }
 
 /// Its control group, where there are any.
-fn group(table: &Table, whose: Whose<'_>, bounds: Bounds) -> Result<Option<Group>, Fault> {
+fn group(table: &Table, whose: Whose<'_>, bounds: Bounds) -> Result<Option<Arc<Group>>, Fault> {
     let failed = |error: io::Error| failure::of_io(&format!("make the control group {whose}"), &error);
-    table.settings.groups.make(whose, bounds).map_err(failed)
+    Ok(table.settings.groups.make(whose, bounds).map_err(failed)?.map(Arc::new))
 }
 
 /// The group of what runs once. It ends with it, also where nobody waits for that any more.
-struct Ending(Option<Group>);
+struct Ending(Option<Arc<Group>>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
         if let Some(group) = self.0.take() {
             // It may take as long as something takes to die.
-            drop(tokio::task::spawn_blocking(move || crate::groups::end(group)));
+            drop(tokio::task::spawn_blocking(move || crate::groups::end(&group)));
         }
     }
 }
@@ -219,7 +220,7 @@ fn compose(
         secret_env: BTreeMap::new(),
         open_files: spec.and_then(|spec| spec.resources.open_files),
         processes: own.then_some(PROCESSES),
-        is_inside: false,
+        notify: None,
         group: Vec::new(),
         executor_uid: rustix::process::geteuid().as_raw(),
         task,

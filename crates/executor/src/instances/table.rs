@@ -241,7 +241,7 @@ impl Table {
             return exit;
         }
         let folders = record.group.clone();
-        let ending = blocking("end a control group", move || Ok(crate::groups::end(Group::find(&folders))));
+        let ending = blocking("end a control group", move || Ok(crate::groups::end(&Group::find(&folders))));
         match ending.await.ok().flatten() {
             Some(bound) if exit == "signal 9" => crate::groups::over_memory(bound),
             Some(_) | None => exit,

@@ -5,16 +5,20 @@ use super::{
     bounded,
     past::{UNKNOWN, unknown_outcome},
     program::{self, Program},
+    ready::{self, Prepared},
     remains,
     runs::Run,
     turns::{Turn, Waiting},
     user,
 };
 use crate::{
-    Executor, failure,
-    groups::{self, Group, Groups},
+    Executor, failure, groups,
     isolation::Isolation,
-    shim::order::{Answer, CommandTask, LARGEST_ANSWER_LINE, Order, Task, let_out, put_inside, tell},
+    perform::blocking,
+    shim::{
+        order::{Answer, CommandTask, LARGEST_ANSWER_LINE, Order, Task, tell},
+        pass,
+    },
 };
 use allod_audit::Ending;
 use allod_commands::NamedCall;
@@ -22,23 +26,10 @@ use allod_proto::{
     Digest, Fault, FaultCode,
     named::{Definition, RunEnd, RunEvent},
 };
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use std::{
-    collections::BTreeMap,
-    io::{self, IoSlice},
-    mem::MaybeUninit,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::net::UnixStream,
-    },
-    path::PathBuf,
-    process::Stdio,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStdout},
     sync::oneshot,
     time::timeout,
 };
@@ -166,12 +157,11 @@ async fn carry_out(
     };
     let program = {
         let definition = definition.clone();
-        tokio::task::spawn_blocking(move || program::take(&definition)).await
+        blocking(move || program::take(&definition))
     };
-    let program = match program {
-        Ok(Ok(program)) => program,
-        Ok(Err(fault)) => return Ended::never("not started", fault),
-        Err(error) => return Ended::never("not started", Fault::new(FaultCode::Internal, error.to_string())),
+    let program = match program.await {
+        Ok(program) => program,
+        Err(fault) => return Ended::never("not started", fault),
     };
     let digest = program.digest;
     let order = match order(executor, run, call, caller, stdin, program.script.is_some()) {
@@ -182,23 +172,21 @@ async fn carry_out(
         Task::Command(task) => task.uid,
         Task::Keep { .. } | Task::Once { .. } => None,
     };
-    let group = match bounded::make(executor, &run.id(), definition) {
-        Ok(group) => group,
+    let mut prepared = match ready::take(executor).await {
+        Ok(prepared) => prepared,
         Err(fault) => return Ended { program: Some(digest), ..Ended::never("not started", fault) },
     };
-    let started = start(order, &program, executor.groups(), group.as_ref()).await;
-    let mut child = match started {
-        Ok(child) => child,
-        Err(fault) => {
-            bounded::end(group).await;
-            return Ended { program: Some(digest), ..Ended::never("not started", fault) };
-        }
-    };
+    if let Err(fault) = start(order, definition, &program, &mut prepared).await {
+        ready::end(prepared).await;
+        return Ended { program: Some(digest), ..Ended::never("not started", fault) };
+    }
+    let Prepared { shim: mut child, programs, group } = prepared;
     // The copies are the shim's now.
-    drop(program);
+    drop((program, programs));
     run.begin();
+    ready::refill(executor);
     let time = Duration::from_millis(definition.timeout_ms).saturating_add(SLACK);
-    let followed = follow(run, &mut child, executor.groups(), time).await;
+    let followed = follow(run, &mut child, time).await;
     // Without its lifeline a shim ends its tree, whatever went wrong, and itself.
     drop(child.stdin.take());
     let mut ended = match followed {
@@ -286,7 +274,7 @@ fn order(
         open_files: Some(OPEN_FILES),
         // A second bound, on its user: for all of its runs together.
         processes: own.then(|| u64::from(definition.process_bound()) * u64::from(definition.concurrency)),
-        is_inside: false,
+        notify: None,
         group: Vec::new(),
         executor_uid: rustix::process::geteuid().as_raw(),
         task: Task::Command(CommandTask {
@@ -301,50 +289,26 @@ fn order(
     })
 }
 
-/// Starts a shim, puts it into the run's group, and gives it its order and the sealed program.
+/// Gives a shim that waits the sealed program, its bounds and its order.
 async fn start(
     mut order: Order,
+    definition: &Definition,
     program: &Program,
-    groups: &Groups,
-    group: Option<&Group>,
-) -> Result<Child, Fault> {
+    prepared: &mut Prepared,
+) -> Result<(), Fault> {
     let failed = |error: io::Error| failure::of_io("start a shim", &error);
-    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-    send(&ours, &program.executed).map_err(failed)?;
+    bounded::bound(prepared.group.as_ref(), definition)?;
+    order.group = prepared.group.as_ref().map(|group| group.paths()).unwrap_or_default();
+    pass::send(&prepared.programs, &program.executed).map_err(failed)?;
     if let Some(script) = &program.script {
-        send(&ours, script).map_err(failed)?;
+        pass::send(&prepared.programs, script).map_err(failed)?;
     }
-    let binary = std::env::current_exe().map_err(failed)?;
-    let mut child = Command::new(binary)
-        .arg("shim")
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::from(OwnedFd::from(theirs)))
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
-    put_inside(groups, group, child.id(), &mut order)?;
-    let orders = child.stdin.as_mut().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
-    tell(order, orders).await?;
-    Ok(child)
-}
-
-/// One descriptor, on a socket that has room for it.
-fn send(socket: &UnixStream, descriptor: &OwnedFd) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [descriptor.as_fd()];
-    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(io::ErrorKind::OutOfMemory.into());
-    }
-    sendmsg(socket, &[IoSlice::new(b"x")], &mut ancillary, SendFlags::empty())?;
-    Ok(())
+    let orders = prepared.shim.stdin.as_mut().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
+    tell(order, orders).await
 }
 
 /// Takes what the shim says, to its end. Asked to end, it lets go of the shim, which ends its tree and says so.
-async fn follow(run: &Run, child: &mut Child, groups: &Groups, time: Duration) -> Result<Ended, Fault> {
+async fn follow(run: &Run, child: &mut Child, time: Duration) -> Result<Ended, Fault> {
     let failed = |error: io::Error| failure::of_io("hear a command's shim", &error);
     let stdout = child.stdout.take().ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
     let mut lines = BufReader::with_capacity(64 * 1024, stdout);
@@ -382,25 +346,12 @@ async fn follow(run: &Run, child: &mut Child, groups: &Groups, time: Duration) -
                 let how = if cancelled { "cancelled".to_owned() } else { exit };
                 return Ok(Ended { how, output, truncated, program: None, fault: None });
             }
-            // Let go of before it was out of its group, the shim could not go on.
-            Some(Answer::Error(_)) if cancelled => {
-                return Ok(Ended {
-                    how: "cancelled".to_owned(),
-                    output,
-                    truncated: false,
-                    program: None,
-                    fault: None,
-                });
-            }
             Some(Answer::Error(why)) => {
                 let fault =
                     Fault::new(FaultCode::Invalid, format!("the program could not be started: {why}"));
                 return Ok(Ended::never("not started", fault));
             }
-            Some(Answer::Inside {}) => {
-                let_out(groups, child.id(), child.stdin.as_mut()).await?;
-            }
-            Some(Answer::Started(_) | Answer::Ran(_)) => {
+            Some(Answer::Ready {} | Answer::Started(_) | Answer::Ran(_)) => {
                 return Err(Fault::new(FaultCode::Internal, "the shim answered something else"));
             }
             None => return Err(Fault::new(FaultCode::Internal, "the shim ended without a word")),

@@ -4,52 +4,49 @@
 use super::{
     Starter,
     keep::Keeper,
+    launcher::{Launched, Launcher},
     once::{self, LAST_LINES},
-    order::{Answer, CommandTask, Order, Running},
+    order::{Answer, CommandTask, Order, Task},
+    pass,
+    program::{PASSED_FD, Program},
     state::State,
-    tree,
 };
 use crate::groups::Group;
 use allod_proto::named::{OUTPUT_PART, Stream};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
-    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
+    io::Errno,
 };
 use std::{
+    collections::VecDeque,
     fs::File,
-    io::{self, IoSliceMut, PipeReader, Read, Seek as _, Write as _},
-    mem::MaybeUninit,
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::process::CommandExt as _,
-    },
-    process::{Command, Stdio},
+    io::{self, PipeReader, Read, Seek as _, Write as _},
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
 };
-
-/// The descriptor that an interpreter reads its script from.
-const SCRIPT_FD: i32 = 3;
 
 /// Runs it to its end, and says how it ended.
 ///
 /// # Errors
 /// A sentence that says why it could not be started.
-pub(super) fn run(starter: &mut Starter, order: &Order, task: &CommandTask) -> Result<(), String> {
+pub(super) fn run(starter: &Starter, order: &mut Order, launcher: Launcher) -> Result<(), String> {
     let failed = |error: io::Error| format!("can't run it: {error}");
-    let program = receive(&starter.listener).map_err(failed)?;
-    let script = if task.is_script { Some(receive(&starter.listener).map_err(failed)?) } else { None };
-    let ((out, out_end), (err, err_end)) = pipes().map_err(failed)?;
-    let running = launch(order, task, &program, script, (out_end, err_end))?;
-    drop(program);
-    super::get_out(starter, order, running)?;
+    let Task::Command(task) = &mut order.task else { return Err("it is no command".to_owned()) };
+    let (limit, time) = (task.output_limit, Duration::from_millis(task.timeout_ms));
+    let mut descriptors = vec![pass::receive(&starter.listener).map_err(failed)?];
+    if task.is_script {
+        descriptors.push(pass::receive(&starter.listener).map_err(failed)?);
+    }
+    let Launched { running, out, err } = launcher.launch(order, &descriptors)?;
+    drop(descriptors);
     let state = Arc::new(State::new(running).in_group(Group::find(&order.group)));
     let answer = starter.answer.try_clone().map_err(failed)?;
-    let teller = Arc::new(Teller::new(answer, task.output_limit));
+    let teller = Arc::new(Teller::new(answer, limit));
     let lifeline = starter.order.try_clone().map_err(failed)?;
-    let streams = match begin(&state, &teller, [(Stream::Out, out), (Stream::Err, err)], task, lifeline) {
+    let streams = match begin(&state, &teller, [(Stream::Out, out), (Stream::Err, err)], time, lifeline) {
         Ok(streams) => streams,
         Err(error) => {
             Keeper::abandon(running);
@@ -67,72 +64,46 @@ pub(super) fn run(starter: &mut Starter, order: &Order, task: &CommandTask) -> R
     Ok(())
 }
 
-fn pipes() -> io::Result<((PipeReader, io::PipeWriter), (PipeReader, io::PipeWriter))> {
-    Ok((io::pipe()?, io::pipe()?))
-}
-
-/// One descriptor from the starter.
-fn receive(socket: &OwnedFd) -> io::Result<OwnedFd> {
-    let mut byte = [0_u8; 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
-    let mut taken = ancillary.drain().filter_map(|part| match part {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    taken.next().ok_or_else(|| io::Error::other("the program did not come"))
-}
-
-fn launch(
+/// The program of an order takes this one's place; its descriptor comes first, then its script's.
+///
+/// # Errors
+/// Returns only a sentence that says why it can't run.
+pub(super) fn take_over(
     order: &Order,
     task: &CommandTask,
-    program: &OwnedFd,
-    script: Option<OwnedFd>,
-    (out, err): (io::PipeWriter, io::PipeWriter),
-) -> Result<Running, String> {
-    // The kernel looks the path up in the child before it closes what is not to be inherited.
-    #[expect(clippy::disallowed_methods, reason = "here a named command truly begins")]
-    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    mut descriptors: VecDeque<OwnedFd>,
+    (out, err): (&OwnedFd, &OwnedFd),
+) -> String {
+    let Some(sealed) = descriptors.pop_front() else { return "the program did not come".to_owned() };
+    let passed = descriptors.pop_front();
+    let stdin = match input(task.stdin.as_deref()) {
+        Ok(stdin) => stdin,
+        Err(error) => return format!("can't hand over its input: {error}"),
+    };
+    // The kernel looks the path up before it closes what is not to be inherited.
+    let path = PathBuf::from(format!("/proc/self/fd/{}", sealed.as_raw_fd()));
+    let script = format!("/dev/fd/{PASSED_FD}");
+    let (reader, arguments) = (task.interpreter.iter(), order.argv.iter().skip(1));
+    let first = if passed.is_some() { Some(&script) } else { order.argv.first() };
+    let argv = reader.chain(first).chain(arguments).map(String::as_str).collect();
+    let program = Program {
+        path: &path,
+        argv,
+        env: order.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        directory: &order.cwd,
+        user: task.uid.zip(task.gid),
+        stdin,
+        passed,
+    };
     let name = order.argv.first().map_or("", String::as_str);
-    match script {
-        Some(script) => {
-            let script = FdMapping { parent_fd: script, child_fd: SCRIPT_FD };
-            command
-                .arg0(task.interpreter.first().map_or("", String::as_str))
-                .args(task.interpreter.iter().skip(1))
-                .arg(format!("/dev/fd/{SCRIPT_FD}"));
-            command
-                .fd_mappings(vec![script])
-                .map_err(|error| format!("can't hand over the script: {error}"))?;
-        }
-        None => drop(command.arg0(name)),
-    }
-    let stdin =
-        input(task.stdin.as_deref()).map_err(|error| format!("can't hand over its input: {error}"))?;
-    command
-        .args(order.argv.iter().skip(1))
-        .current_dir(&order.cwd)
-        .env_clear()
-        .envs(&order.env)
-        .stdin(stdin)
-        .stdout(out)
-        .stderr(err)
-        .process_group(0);
-    if let Some(gid) = task.gid {
-        command.gid(gid);
-    }
-    if let Some(uid) = task.uid {
-        // With a uid, std also empties the list of other groups.
-        command.uid(uid);
-    }
-    let child = command.spawn().map_err(|error| why(name, order, &error))?;
-    let pid = child.id();
-    Ok(Running { pid, start: tree::stat(pid).map_or(0, |stat| stat.start) })
+    why(name, order, &program.take_over(out, err))
 }
 
 fn why(name: &str, order: &Order, error: &io::Error) -> String {
     match error.kind() {
+        _ if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
+            format!("{name} is not a program for this machine ({}), nor a script", std::env::consts::ARCH)
+        }
         io::ErrorKind::NotFound => {
             format!("{name}: its folder {} or its loader is not there", order.cwd.display())
         }
@@ -145,8 +116,8 @@ fn why(name: &str, order: &Order, error: &io::Error) -> String {
 }
 
 /// Nothing, or memory with what is to be read.
-fn input(stdin: Option<&str>) -> io::Result<Stdio> {
-    let Some(encoded) = stdin else { return Ok(Stdio::null()) };
+fn input(stdin: Option<&str>) -> io::Result<OwnedFd> {
+    let Some(encoded) = stdin else { return Ok(File::open("/dev/null")?.into()) };
     let bytes = STANDARD.decode(encoded).map_err(io::Error::other)?;
     let mut memory = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
     memory.write_all(&bytes)?;
@@ -158,7 +129,7 @@ fn begin(
     state: &Arc<State>,
     teller: &Arc<Teller>,
     sources: [(Stream, PipeReader); 2],
-    task: &CommandTask,
+    time: Duration,
     lifeline: File,
 ) -> io::Result<mpsc::Receiver<()>> {
     let (done, streams) = mpsc::channel();
@@ -169,7 +140,7 @@ fn begin(
             let _ = done.send(());
         })?;
     }
-    once::watch(state, Duration::from_millis(task.timeout_ms), lifeline)?;
+    once::watch(state, time, lifeline)?;
     Ok(streams)
 }
 

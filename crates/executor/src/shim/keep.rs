@@ -2,7 +2,7 @@
 //! whatever else it started ends too. The exit is told, and kept until somebody says that it is known.
 
 use super::{
-    launch::Launched,
+    launcher::Launched,
     log::{Log, Stream},
     notify::Notify,
     order::Order,

@@ -1,72 +1,57 @@
-//! Starting the program: exactly the declared environment, its own process group, and no descriptor but its three
-//! standard ones and, if it has secrets, the sealed memory with them.
+//! The program of an instance: exactly the declared environment, and no descriptor but its three standard ones and, if it has
+//! secrets, the sealed memory with them.
 
 use super::{
-    order::{Order, Running},
+    order::Order,
+    program::{PASSED_FD, Program},
     tree,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use command_fds::{CommandFdExt as _, FdMapping};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    io::Errno,
+};
 use std::{
+    collections::BTreeMap,
     fs::File,
-    io::{self, PipeReader, Seek as _, Write as _},
-    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    io::{self, Seek as _, Write as _},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 use zeroize::Zeroizing;
 
-/// The descriptor that the secrets are on.
-const SECRETS_FD: i32 = 3;
-
-/// What runs, and the two streams of what it prints.
-pub(super) struct Launched {
-    pub(super) running: Running,
-    pub(super) out: PipeReader,
-    pub(super) err: PipeReader,
-}
-
-/// Starts the program of an order. What is secret in it is wiped, whatever comes of it.
+/// The program of an order takes this one's place.
 ///
 /// # Errors
-/// A sentence that names the program and says why it can't run.
-pub(super) fn launch(order: &mut Order, notify: Option<&str>) -> Result<Launched, String> {
-    let name = order.argv.first().cloned().unwrap_or_default();
-    let program = find(order)?;
-    let secrets = secrets_descriptor(order).map_err(|error| format!("can't hand over secrets: {error}"))?;
-    let pipes = || -> io::Result<_> { Ok((io::pipe()?, io::pipe()?)) };
-    let ((out, out_end), (err, err_end)) = pipes().map_err(|error| format!("can't make pipes: {error}"))?;
-    #[expect(clippy::disallowed_methods, reason = "here an app's program truly begins")]
-    let mut command = Command::new(&program);
-    command
-        .arg0(&name)
-        .args(order.argv.iter().skip(1))
-        .current_dir(&order.cwd)
-        .env_clear()
-        .envs(&order.env)
-        .envs(order.secret_env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-        .env("TMPDIR", &order.tmp)
-        .stdin(Stdio::null())
-        .stdout(out_end)
-        .stderr(err_end)
-        .process_group(0);
-    if let Some(notify) = notify {
-        command.env("NOTIFY_SOCKET", notify);
-    }
-    if let Some(parent_fd) = secrets {
-        command.env("ALLOD_SECRETS_FD", SECRETS_FD.to_string());
-        command
-            .fd_mappings(vec![FdMapping { parent_fd, child_fd: SECRETS_FD }])
-            .map_err(|error| format!("can't hand over secrets: {error}"))?;
-    }
-    order.secrets.clear();
-    order.secret_env.clear();
-    let child = command.spawn().map_err(|error| why(&name, &program, order, &error))?;
-    let pid = child.id();
-    // It can't have been collected yet: only this program does that, and not before this returns.
-    let start = tree::stat(pid).map_or(0, |stat| stat.start);
-    Ok(Launched { running: Running { pid, start }, out, err })
+/// Returns only a sentence that names the program and says why it can't run.
+pub(super) fn take_over(order: &Order, out: &OwnedFd, err: &OwnedFd) -> String {
+    let name = order.argv.first().map_or("", String::as_str);
+    let path = match find(order) {
+        Ok(path) => path,
+        Err(why) => return why,
+    };
+    let prepared = File::open("/dev/null").and_then(|null| Ok((null, secrets_descriptor(order)?)));
+    let (null, passed) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return format!("can't hand over secrets: {error}"),
+    };
+    let number = PASSED_FD.to_string();
+    let plain = order.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let secret = order.secret_env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let mut env: BTreeMap<&str, &str> = plain.chain(secret).collect();
+    env.extend(order.tmp.to_str().map(|tmp| ("TMPDIR", tmp)));
+    env.extend(order.notify.as_deref().map(|notify| ("NOTIFY_SOCKET", notify)));
+    env.extend(passed.as_ref().map(|_| ("ALLOD_SECRETS_FD", number.as_str())));
+    let program = Program {
+        path: &path,
+        argv: order.argv.iter().map(String::as_str).collect(),
+        env,
+        directory: &order.cwd,
+        user: None,
+        stdin: null.into(),
+        passed,
+    };
+    why(name, &path, order, &program.take_over(out, err))
 }
 
 /// The program's file: below the release's folder when its name has a `/`, in `PATH` otherwise.
@@ -106,9 +91,8 @@ fn find(order: &Order) -> Result<PathBuf, String> {
 
 /// What an error of the start means.
 fn why(name: &str, program: &Path, order: &Order, error: &io::Error) -> String {
-    const ENOEXEC: i32 = 8;
     match (error.kind(), error.raw_os_error()) {
-        (_, Some(ENOEXEC)) => {
+        (_, Some(code)) if code == Errno::NOEXEC.raw_os_error() => {
             format!(
                 "{name} is not a program for this machine ({}), or a script without a #! line",
                 std::env::consts::ARCH

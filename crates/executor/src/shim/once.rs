@@ -3,7 +3,7 @@
 
 use super::{
     keep::Keeper,
-    launch::Launched,
+    launcher::Launched,
     log::{Lines, Log, Stream},
     order::{Order, Ran},
     state::State,

@@ -4,15 +4,23 @@
 use crate::{
     failure,
     groups::{Group, Groups},
+    perform::blocking,
 };
 use allod_proto::{Fault, SecretName};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, io, path::PathBuf, time::Duration};
-use tokio::{io::AsyncWriteExt as _, process::ChildStdin, time::timeout};
+use std::{collections::BTreeMap, fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStdin, ChildStdout},
+    time::timeout,
+};
 use zeroize::Zeroizing;
 
 /// How long a shim may take to hear its order.
 const TELLING: Duration = Duration::from_secs(20);
+
+/// The largest answer that is no piece of output, in bytes.
+const LARGEST_ANSWER: u64 = 1024 * 1024;
 
 /// The largest order, in bytes.
 pub(crate) const LARGEST_ORDER: u64 = 64 * 1024 * 1024;
@@ -38,11 +46,10 @@ pub(crate) struct Order {
     pub(crate) open_files: Option<u64>,
     /// The bound on processes of the user; only where the user is this app's alone.
     pub(crate) processes: Option<u64>,
-    /// The shim is in the control group that is its program's: it says when that has been started, and goes on when it
-    /// has been taken out.
+    /// Where the program may say that it is ready; the shim's to fill in.
     #[serde(default)]
-    pub(crate) is_inside: bool,
-    /// The folders of that group, for a shim that may kill it.
+    pub(crate) notify: Option<String>,
+    /// The folders of the program's control group, for a shim that may kill it.
     #[serde(default)]
     pub(crate) group: Vec<PathBuf>,
     /// Who may speak on the control socket, besides root.
@@ -65,35 +72,63 @@ pub(crate) async fn tell(order: Order, shim: &mut ChildStdin) -> Result<(), Faul
     sent.map_err(|error| failure::of_io("tell a shim its order", &error))
 }
 
-/// Puts a shim that has yet to hear its order into its program's group, where there is one, and says so in the order.
-pub(crate) fn put_inside(
-    groups: &Groups,
-    group: Option<&Group>,
-    shim: Option<u32>,
-    order: &mut Order,
+/// Has a fresh shim make its launcher, in the program's control group where there is one. It waits for its order then. The
+/// kernel may take several milliseconds to move a process.
+///
+/// # Errors
+/// What the kernel refuses, or what the shim says.
+pub(crate) async fn settle(
+    shim: &mut Child,
+    groups: &Arc<Groups>,
+    group: Option<&Arc<Group>>,
 ) -> Result<(), Fault> {
-    let (Some(group), Some(shim)) = (group, shim) else { return Ok(()) };
-    groups.enter(group, shim).map_err(|error| failure::of_io("put a shim into a control group", &error))?;
-    (order.is_inside, order.group) = (true, group.paths());
-    Ok(())
-}
-
-/// Takes a shim that has answered [`Answer::Inside`] out of that group, and lets it go on.
-pub(crate) async fn let_out(
-    groups: &Groups,
-    shim: Option<u32>,
-    orders: Option<&mut ChildStdin>,
-) -> Result<(), Fault> {
-    let failed = |error: io::Error| failure::of_io("take a shim out of a control group", &error);
-    groups.leave(shim.unwrap_or_default()).map_err(failed)?;
-    match orders {
-        Some(orders) => orders.write_all(&[0]).await.map_err(failed),
-        None => Ok(()),
+    let failed = |error: io::Error| failure::of_io("prepare a shim", &error);
+    let moving = |enters: bool| {
+        let moved = shim.id().zip(group).map(|(pid, group)| (pid, Arc::clone(group), Arc::clone(groups)));
+        blocking(move || match moved {
+            Some((pid, group, groups)) if enters => groups.enter(&group, pid).map_err(failed),
+            Some((pid, _, groups)) => groups.leave(pid).map_err(failed),
+            None => Ok(()),
+        })
+    };
+    let (inside, outside) = (moving(true), moving(false));
+    inside.await?;
+    let gone = || failed(io::ErrorKind::BrokenPipe.into());
+    shim.stdin.as_mut().ok_or_else(gone)?.write_all(&[0]).await.map_err(failed)?;
+    match hear(shim.stdout.as_mut().ok_or_else(gone)?, TELLING).await.map_err(failed)? {
+        Answer::Ready {} => outside.await,
+        Answer::Error(why) => Err(failed(io::Error::other(why))),
+        Answer::Started(_) | Answer::Ran(_) | Answer::Output { .. } | Answer::Ended { .. } => {
+            Err(failed(io::Error::other("it answered something else")))
+        }
     }
 }
 
+/// The next thing that a shim says, of one that says nothing more until it is asked.
+///
+/// # Errors
+/// `UnexpectedEof` when it ended, `TimedOut`, and what is no answer.
+pub(crate) async fn hear(shim: &mut ChildStdout, patience: Duration) -> io::Result<Answer> {
+    let mut line = Vec::new();
+    let mut source = shim.take(LARGEST_ANSWER);
+    let reading = async {
+        // Until the newline, or the end: a shim that dies has closed its pipe.
+        let mut part = [0_u8; 4096];
+        while line.last() != Some(&b'\n') {
+            let size = source.read(&mut part).await?;
+            if size == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+            line.extend_from_slice(part.get(..size).unwrap_or_default());
+        }
+        Ok(())
+    };
+    timeout(patience, reading).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    Ok(serde_json::from_slice(&line)?)
+}
+
 /// The order as JSON, in memory that never grows and is wiped.
-fn encode(order: &Order) -> Result<Zeroizing<Vec<u8>>, Fault> {
+pub(super) fn encode(order: &Order) -> Result<Zeroizing<Vec<u8>>, Fault> {
     // In JSON, text is at most six times as long.
     let text = |text: &str| text.len().saturating_mul(6).saturating_add(16);
     let plain =
@@ -169,8 +204,8 @@ impl fmt::Debug for CommandTask {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
-    /// The program has been started, and the shim waits for a byte: that it is out of the program's group.
-    Inside {},
+    /// The launcher is there, and the shim waits for its order: it may be taken out of the program's control group.
+    Ready {},
     /// The program runs.
     Started(Running),
     /// The program ran to its end.

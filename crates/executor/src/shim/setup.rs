@@ -26,17 +26,21 @@ pub(super) fn close_inherited() {
 }
 
 /// The shim's own state, which its program inherits where that is possible.
-pub(super) fn confine(order: &Order) -> io::Result<()> {
+pub(super) fn confine() -> io::Result<()> {
     // A starter that made the shim a group leader has no session to leave.
     let _ = rustix::process::setsid();
-    rustix::process::umask(match order.task {
-        Task::Keep { .. } | Task::Once { .. } => Mode::RWXG | Mode::RWXO,
-        // What a command makes is often for others to read.
-        Task::Command(_) => Mode::WGRP | Mode::WOTH,
-    });
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     rustix::thread::set_no_new_privs(true)?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    limit(Resource::Core, 0)?;
+    limit(Resource::Core, 0)
+}
+
+/// What an order bounds of the program that this one is about to become.
+pub(super) fn bound(order: &Order) -> io::Result<()> {
+    if let Task::Command(_) = order.task {
+        // What a command makes is often for others to read.
+        rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    }
     if let Some(files) = order.open_files {
         limit(Resource::Nofile, files)?;
     }

@@ -151,6 +151,21 @@ async fn x6_x20_a_command_gets_its_declared_environment_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn x3_what_the_kernel_does_not_know_as_a_program_is_not_given_to_a_shell() {
+    let named = Named::new().await;
+    let scratch = named.scratch();
+    for (name, head) in [("words", ""), ("foreign", "\u{7f}ELF\n")] {
+        let path = named.script(name, "");
+        std::fs::write(&path, format!("{head}touch {}/ran\n", scratch.display())).unwrap();
+        named.define(name, &format!("exec = [{path:?}]")).await;
+        let (code, message) = named.run(&[name]).await.refused(2);
+        assert_eq!(code, "invalid");
+        assert!(message.contains("is not a program for this machine"), "{message}");
+    }
+    assert!(!scratch.join("ran").exists());
+}
+
+#[tokio::test]
 async fn x15_output_without_end_is_cut_and_an_endless_line_too() {
     let named = Named::new().await;
     named.define_script("flood", "while :; do echo yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy; done", "timeout = \"2s\"\noutput_limit = \"64KB\"").await;

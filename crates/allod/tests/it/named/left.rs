@@ -54,6 +54,32 @@ async fn x24_a_shim_killed_with_and_without_the_executor_leaves_nothing_and_the_
 }
 
 #[tokio::test]
+async fn few_shims_wait_for_the_next_run_and_one_that_was_killed_is_not_used() {
+    let named = Named::new().await;
+    assert_eq!(named.world.own_processes("shim"), [0; 0], "no command was run yet");
+    named.define_script("quick", "exit 0", "concurrency = 8\nper_minute = 6000").await;
+    let runs = (0..8).map(|_| async { named.run(&["quick"]).await.ok() });
+    futures_util::future::join_all(runs).await;
+    let waiting = || ["shim", "launcher"].map(|word| named.world.own_processes(word).len());
+    for word in ["shim", "launcher"] {
+        eventually("two wait", async || (waiting() == [2, 2]).then_some(())).await;
+        named.world.own_processes(word).iter().for_each(|pid| signal(*pid, Signal::KILL));
+        eventually("those are gone", async || (waiting() == [0, 0]).then_some(())).await;
+        named.run(&["quick"]).await.ok();
+    }
+    let executor = named.world.pid("executor");
+    eventually("two wait", async || (waiting() == [2, 2]).then_some(())).await;
+    signal(executor, Signal::KILL);
+    eventually("nothing waits for one that is gone", async || (waiting() == [0, 0]).then_some(())).await;
+    named.world.is_back("executor", executor).await;
+    let again = eventually("the server answers", async || {
+        let again = named.run(&["quick"]).await;
+        (again.code != 7).then_some(again)
+    });
+    again.await.ok();
+}
+
+#[tokio::test]
 async fn x17_when_the_gates_program_is_killed_a_command_ends_or_finishes_as_it_was_declared() {
     let named = Named::new().await;
     let scratch = named.scratch();
