@@ -9,13 +9,13 @@ mod calls;
 use super::Named;
 use crate::{
     campaign::{Dice, setting},
-    processes::{eventually, signal},
+    processes::{descendants, eventually, signal},
 };
 use account::Account;
 use calls::{Call, Door, Program, Told};
 use rustix::process::Signal;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     time::{Duration, Instant},
 };
@@ -197,6 +197,15 @@ impl Campaign {
     }
 }
 
+/// Those that hold a run, or where there is none those that wait for one.
+fn shims(world: &crate::world::World) -> Vec<u32> {
+    let launchers: BTreeSet<u32> = world.own_processes("launcher").into_iter().collect();
+    let all = world.own_processes("shim");
+    let holds = |shim: &u32| descendants(*shim).is_disjoint(&launchers);
+    let busy: Vec<u32> = all.iter().copied().filter(holds).collect();
+    if busy.is_empty() { all } else { busy }
+}
+
 /// Kills those of them that are there, and says how many were.
 fn kill(world: &crate::world::World, victims: &[Victim], gates: &[u32], dice: &mut Dice) -> usize {
     let mut chosen = |pids: &[u32]| {
@@ -213,7 +222,7 @@ fn kill(world: &crate::world::World, victims: &[Victim], gates: &[u32], dice: &m
             }
             Agent => Some(world.pid("agent")),
             Executor => Some(world.pid("executor")),
-            Shim => chosen(&world.own_processes("shim")),
+            Shim => chosen(&shims(world)),
         })
         .collect();
     pids.iter().for_each(|pid| signal(*pid, Signal::KILL));
