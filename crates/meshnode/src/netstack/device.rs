@@ -28,6 +28,11 @@ impl Queues {
         fits
     }
 
+    /// How many packets wait to be read.
+    pub(super) fn waiting(&self) -> usize {
+        self.incoming.len()
+    }
+
     pub(super) fn take_outgoing(&mut self) -> Vec<Vec<u8>> {
         self.outgoing.drain(..).collect()
     }

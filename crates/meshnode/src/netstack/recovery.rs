@@ -1,6 +1,7 @@
 //! What smoltcp's sender lacks: it knows one lost segment at a time, and not what the other side says that it has (SACK, RFC 2018), so
 //! that two losses in one window cost a timeout. This keeps what is on its way and sends again what was overtaken by what was sent after
-//! it, a retransmission too (as RACK does, RFC 8985, by order instead of time). How fast is smoltcp's congestion control's to say.
+//! it, a retransmission too (as RACK does, RFC 8985, by order instead of time), and asks where nothing is heard. How fast is smoltcp's
+//! congestion control's to say.
 
 use allod_proto::Timestamp;
 use smoltcp::wire::{IpAddress, IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet, TcpPacket, TcpSeqNumber};
@@ -20,6 +21,13 @@ const FLOWS: usize = 4_096;
 /// A segment that smoltcp sends again so soon after it was sent again from here is not sent twice.
 const TWICE: Duration = Duration::from_millis(30);
 
+/// How much longer than two round trips nothing may be heard before it is asked: systems are late.
+const PROBE: Duration = Duration::from_millis(5);
+/// So much where one segment is on its way: its acknowledgement may be held back.
+const PROBE_OF_ONE: Duration = Duration::from_millis(50);
+/// How often it is asked, each time after twice as long; then it is the timeout's.
+const PROBES: u8 = 2;
+
 /// Both ends of a connection, as seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Ends {
@@ -35,6 +43,8 @@ struct Segment {
     packet: Vec<u8>,
     /// When it went the last time, counted in segments.
     order: u64,
+    /// When it went the first time.
+    sent_at: Timestamp,
     /// Whether the other side says that it has it.
     is_there: bool,
     tries: u8,
@@ -50,6 +60,12 @@ struct Flow {
     arrived: u64,
     /// What the newest segment said of the other direction.
     newest: Option<(TcpSeqNumber, u16)>,
+    /// How long it takes until a segment is acknowledged, smoothed.
+    rtt: Option<Duration>,
+    /// When something was sent for the first time or told to be there, the last time.
+    moved_at: Timestamp,
+    /// How often it was asked since then whether anything arrived.
+    probes: u8,
 }
 
 /// What is on its way, of all connections.
@@ -118,14 +134,27 @@ impl Recovery {
         if !tcp.ack() {
             return;
         }
-        flow.acknowledged(tcp.ack_number());
+        flow.acknowledged(now, tcp.ack_number());
         for (from, to) in tcp.selective_ack_ranges().unwrap_or_default().into_iter().flatten() {
-            flow.is_there(TcpSeqNumber(from.cast_signed()), TcpSeqNumber(to.cast_signed()));
+            flow.is_there(now, TcpSeqNumber(from.cast_signed()), TcpSeqNumber(to.cast_signed()));
         }
         flow.send_again(now, &mut self.again);
         if flow.segments.is_empty() {
             self.flows.remove(&ends);
         }
+    }
+
+    /// Sends the last segment again where nothing was heard for two round trips and more (a tail loss probe, RFC 8985, section 7): what
+    /// was lost is the end of what was sent, or the only acknowledgement of it. It would cost a timeout.
+    pub(super) fn probe(&mut self, now: Timestamp) {
+        for flow in self.flows.values_mut().filter(|flow| flow.probe_at().is_some_and(|at| at <= now)) {
+            flow.probe(&mut self.again);
+        }
+    }
+
+    /// How long until the next of these.
+    pub(super) fn delay(&self, now: Timestamp) -> Option<Duration> {
+        self.flows.values().filter_map(Flow::probe_at).min().map(|at| at.since(now))
     }
 
     /// What is to be sent again.
@@ -143,7 +172,7 @@ impl Flow {
     fn sent(&mut self, now: Timestamp, (from, to): (TcpSeqNumber, TcpSeqNumber), packet: &[u8]) -> bool {
         let is_new = self.segments.back().is_none_or(|last| from >= last.to);
         if !is_new {
-            let is_it = |segment: &&Segment| segment.from == from && segment.to == to;
+            let is_it = |segment: &&Segment| segment.from == from;
             let again_at = self.segments.iter().find(is_it).and_then(|segment| segment.again_at);
             if again_at.is_some_and(|at| now.since(at) < TWICE) {
                 return false;
@@ -154,6 +183,9 @@ impl Flow {
         }
         // A byte before those that count asks whether the other side is there.
         let counts = self.segments.front().is_none_or(|first| from >= first.from);
+        if is_new {
+            (self.moved_at, self.probes) = (now, 0);
+        }
         if counts && self.segments.len() < SEGMENTS {
             let order = self.order();
             let packet = packet.to_vec();
@@ -162,6 +194,7 @@ impl Flow {
                 to,
                 packet,
                 order,
+                sent_at: now,
                 is_there: false,
                 tries: 0,
                 again_at: None,
@@ -170,17 +203,47 @@ impl Flow {
         true
     }
 
-    fn acknowledged(&mut self, to: TcpSeqNumber) {
-        while let Some(first) = self.segments.front().filter(|first| first.to <= to) {
+    fn acknowledged(&mut self, now: Timestamp, to: TcpSeqNumber) {
+        while let Some(first) = self.segments.pop_front_if(|first| first.to <= to) {
             self.arrived = self.arrived.max(first.order);
-            self.segments.pop_front();
+            (self.moved_at, self.probes) = (now, 0);
+            // Of one that went twice nobody knows which was acknowledged (Karn).
+            if first.tries == 0 && !first.is_there {
+                let took = now.since(first.sent_at);
+                self.rtt = Some(self.rtt.map_or(took, |rtt| rtt.saturating_mul(7).saturating_add(took) / 8));
+            }
         }
     }
 
-    fn is_there(&mut self, from: TcpSeqNumber, to: TcpSeqNumber) {
-        for segment in self.segments.iter_mut().filter(|segment| from <= segment.from && segment.to <= to) {
+    fn is_there(&mut self, now: Timestamp, from: TcpSeqNumber, to: TcpSeqNumber) {
+        let in_range = |segment: &&mut Segment| from <= segment.from && segment.to <= to;
+        for segment in self.segments.iter_mut().filter(in_range).filter(|segment| !segment.is_there) {
             segment.is_there = true;
             self.arrived = self.arrived.max(segment.order);
+            (self.moved_at, self.probes) = (now, 0);
+        }
+    }
+
+    /// When to ask whether anything arrived.
+    fn probe_at(&self) -> Option<Timestamp> {
+        let wait = self.rtt?.saturating_mul(2).saturating_add(match self.segments.len() {
+            0 => return None,
+            1 => PROBE_OF_ONE,
+            _ => PROBE,
+        });
+        (self.probes < PROBES).then(|| self.moved_at.plus(wait.saturating_mul(1 << self.probes)))
+    }
+
+    /// Asks, with the last segment that may not be there: what went before it, so much earlier, was overtaken when it arrives.
+    fn probe(&mut self, again: &mut Vec<Vec<u8>>) {
+        self.probes = self.probes.saturating_add(1);
+        self.next = self.next.saturating_add(OVERTAKEN);
+        let (order, newest) = (self.next, self.newest);
+        let Some(last) = self.segments.iter_mut().rev().find(|segment| !segment.is_there) else { return };
+        (last.order, last.tries) = (order, last.tries.max(1));
+        let mut packet = last.packet.clone();
+        if renew(&mut packet, newest).is_some() {
+            again.push(packet);
         }
     }
 

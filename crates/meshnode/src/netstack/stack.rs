@@ -4,7 +4,7 @@ use super::{device::Queues, recovery::Recovery};
 use crate::packet::{Kind, Packet, Step};
 use allod_proto::Timestamp;
 use smoltcp::{
-    iface::{Config, Interface, PollResult, SocketHandle, SocketSet},
+    iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet},
     socket::tcp::{self, State},
     time::{Duration as Span, Instant},
     wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint},
@@ -39,6 +39,10 @@ const HALF_OPEN: Span = seconds(20);
 const KEEP_ALIVE: Span = seconds(30);
 /// A stream that was dropped may take so long to send what it has and end.
 const LINGER: Duration = Duration::from_secs(60);
+/// How often what came in together is answered, if each answer is for as many packets as these two say.
+const ANSWERS: usize = 8;
+const FEWEST: usize = 2;
+const MOST: usize = 16;
 /// The first port that connections go out from.
 const FIRST_PORT: u16 = 49_152;
 
@@ -166,16 +170,36 @@ impl Stack {
         self.now = now.max(self.now);
         let at = Instant::from_millis(i64::try_from(self.now.0.saturating_mul(HASTE)).unwrap_or(i64::MAX));
         self.grow_backlogs();
-        while self.interface.poll(at, &mut self.queues, &mut self.sockets) == PollResult::SocketStateChanged
-            && !self.queues.is_full()
-        {}
+        self.work(at);
         self.settle_backlogs();
         self.bury_orphans();
+        self.recovery.probe(self.now);
         let mut packets = self.recovery.take();
         let (recovery, now) = (&mut self.recovery, self.now);
         packets.extend(self.queues.take_outgoing().into_iter().filter(|packet| recovery.sent(now, packet)));
         let delay = self.interface.poll_delay(at, &self.sockets);
-        (packets, delay.map(|delay| Duration::from_micros(delay.total_micros() / HASTE)))
+        let delay = delay.map(|delay| Duration::from_micros(delay.total_micros() / HASTE));
+        (packets, [delay, self.recovery.delay(self.now)].into_iter().flatten().min())
+    }
+
+    /// Works through what came in, a few packets at a time: what comes together is acknowledged as if it had come one after the other
+    /// (RFC 9293, SHLD-19). One acknowledgement of a whole window would be one to lose, and the sender's window grows by their number.
+    fn work(&mut self, at: Instant) {
+        let few = (self.queues.waiting() / ANSWERS).clamp(FEWEST, MOST);
+        loop {
+            let taken = (0..few)
+                .take_while(|_| {
+                    let step = self.interface.poll_ingress_single(at, &mut self.queues, &mut self.sockets);
+                    step != PollIngressSingleResult::None
+                })
+                .count();
+            while self.interface.poll_egress(at, &mut self.queues, &mut self.sockets)
+                == PollResult::SocketStateChanged
+            {}
+            if taken < few {
+                return;
+            }
+        }
     }
 
     /// A listening socket takes one connection: there must be as many as were asked for.

@@ -126,6 +126,23 @@ async fn four_megabytes_arrive_as_they_were_sent() {
 }
 
 #[tokio::test]
+async fn segments_that_come_together_have_several_acknowledgements() {
+    let cable = Cable::new();
+    let (mut client, _server) = cable.pair().await;
+    // Until its window is large.
+    cable.until(client.write_all(&[1; 200_000])).await.unwrap();
+    cable.settle();
+    cable.until(client.write_all(&[2; 40_000])).await.unwrap();
+    let now = Timestamp(cable.now.get() + 1);
+    let together = cable.a.poll(now).0;
+    let count = together.len();
+    assert!(count >= 16, "{count}");
+    together.into_iter().for_each(|packet| cable.b.inject(packet));
+    let answers = cable.b.poll(now).0.len();
+    assert!(answers >= 8, "{answers} answers to {count} segments");
+}
+
+#[tokio::test]
 async fn a_stream_dropped_with_something_unread_is_reset() {
     let cable = Cable::new();
     let (mut client, server) = cable.pair().await;
