@@ -1,5 +1,6 @@
 //! F11: our node beside a stock one without an interface, in one lab, on one coordinator: what a program gets through the tunnel,
-//! directly, by the relay and where datagrams are lost, what the nodes cost, and how soon one is back.
+//! directly, by the relay and where datagrams are lost, what the nodes cost, and how soon one is back. With `ALLOD_BENCH_F11=loss` only
+//! what is lost is measured, in a third of the time.
 
 use super::Row;
 use crate::{
@@ -24,12 +25,32 @@ pub(crate) const ROW: Row = Row {
     run,
 };
 
+const PART: &str = "ALLOD_BENCH_F11";
+
 fn run(bench: &Bench, report: &mut Report) -> Result<()> {
     // The lab breaks off where something can't be had.
     catch_unwind(AssertUnwindSafe(|| measure(bench, report))).unwrap_or_else(|_| bail!("the lab broke off"))
 }
 
+/// Which part of it is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    Loss,
+}
+
+impl Part {
+    fn chosen() -> Result<Self> {
+        match std::env::var_os(PART).as_deref().map(std::ffi::OsStr::as_encoded_bytes) {
+            None => Ok(Self::All),
+            Some(b"loss") => Ok(Self::Loss),
+            Some(_) => bail!("{PART} is `loss` or not there"),
+        }
+    }
+}
+
 fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
+    let part = Part::chosen()?;
     let network = RefCell::new(Network::start(bench)?);
     let mut kinds = vec![(OURS, Kind::Ours, [11, 12])];
     match peer::all(["tailscaled", "tailscale"]) {
@@ -40,7 +61,13 @@ fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
     for (name, kind, sites) in kinds {
         let mut tunnel = network.borrow_mut().tunnel(bench, kind, sites)?;
         let network = &network;
-        contenders.push(Contender::new(name, move || turn(bench, &network.borrow(), &mut tunnel)));
+        contenders.push(Contender::new(name, move || match part {
+            Part::All => turn(bench, &network.borrow(), &mut tunnel),
+            Part::Loss => {
+                network.borrow().directly(&tunnel)?;
+                Ok(Sample::from(lossy(bench, &network.borrow(), &tunnel)?))
+            }
+        }));
     }
     let samples = interleave(&bench.progress, report, "f11: tunnel", bench.rounds(5), contenders)?;
     for (metric, name, unit, better, goal) in [
@@ -57,7 +84,10 @@ fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
         ("address", "start to address, from the stored map", "ms", Better::Lower, Some(Goal::AtMost(50.0))),
         ("first", "start to the first byte of a peer", "ms", Better::Lower, None),
     ] {
-        report.add(Figure::compare(name, unit, better, &samples.series(metric), goal));
+        let series = samples.series(metric);
+        if !series.is_empty() {
+            report.add(Figure::compare(name, unit, better, &series, goal));
+        }
     }
     report.note("Four network namespaces and a hub between them, two machines with nodes of ours and two with stock ones, on our coordinator with its own relay, by https. Programs reach the stock node by SOCKS5 and ours by its socket; both pass on to loopback on the other side.");
     report.note("This kernel has no netem: datagrams are lost at random by nftables at the hub, each by itself (hosts send no larger pieces then), without delay; a round trip takes what the machine takes.");
@@ -74,13 +104,7 @@ fn turn(bench: &Bench, network: &Network, tunnel: &mut Tunnel) -> Result<Sample>
     let before = cpu::used(&processes);
     let rate = network.upload(tunnel, lasts)?;
     let used = cpu::used(&processes).saturating_sub(before);
-    let mut lossy = [0.0; 2];
-    for (rate, per_mille) in lossy.iter_mut().zip([5, 10]) {
-        network.lose(per_mille, tunnel);
-        let uploaded = network.upload(tunnel, lasts * 2);
-        network.mend();
-        *rate = uploaded?;
-    }
+    let lossy = lossy(bench, network, tunnel)?;
     network.cut(tunnel)?;
     let relayed =
         network.round_trips(tunnel, count / 4).and_then(|trips| Ok((trips, network.upload(tunnel, lasts)?)));
@@ -91,11 +115,10 @@ fn turn(bench: &Bench, network: &Network, tunnel: &mut Tunnel) -> Result<Sample>
     network.directly(tunnel)?;
     // The upload was also warmed up.
     let moved = rate * (lasts.as_secs_f64() + 1.5) / MIB;
-    Ok(Sample::from([
+    let mut sample = Sample::from(lossy);
+    sample.extend([
         ("rate", rate / MIB),
         ("cost", used.as_secs_f64() * 1e3 / moved),
-        ("loss5", lossy[0] / MIB),
-        ("loss10", lossy[1] / MIB),
         ("median", quantile(&direct, 50)?),
         ("p99", quantile(&direct, 99)?),
         ("relayed-median", quantile(&relayed, 50)?),
@@ -104,7 +127,21 @@ fn turn(bench: &Bench, network: &Network, tunnel: &mut Tunnel) -> Result<Sample>
         ("memory", f64::midpoint(near, far)),
         ("address", address.as_secs_f64() * 1e3),
         ("first", first.as_secs_f64() * 1e3),
-    ]))
+    ]);
+    Ok(sample)
+}
+
+/// Uploads while datagrams are lost.
+fn lossy(bench: &Bench, network: &Network, tunnel: &Tunnel) -> Result<[(&'static str, f64); 2]> {
+    let lasts = bench.much(Duration::from_secs(10), Duration::from_secs(2));
+    let mut rates = [("loss5", 0.0), ("loss10", 0.0)];
+    for ((_, rate), per_mille) in rates.iter_mut().zip([5, 10]) {
+        network.lose(per_mille, tunnel);
+        let uploaded = network.upload(tunnel, lasts);
+        network.mend();
+        *rate = uploaded? / MIB;
+    }
+    Ok(rates)
 }
 
 const MIB: f64 = 1024.0 * 1024.0;

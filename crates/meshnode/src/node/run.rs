@@ -75,24 +75,31 @@ impl Running {
         let mut again = IDLE;
         for _ in 0..ROUNDS {
             let now = (self.clock)();
-            let (packets, delay) = self.net.poll(now);
             let mut engine = lock(&self.engine);
-            for packet in &packets {
-                engine.on_ip(now, packet);
-            }
-            let mut is_quiet = true;
-            while let Some(output) = engine.next_output() {
-                is_quiet &= !matches!(output, Output::Packet(_));
-                self.put_out(output, wires, batch);
+            self.drain(&mut engine, wires, batch);
+            let (packets, delay) = self.net.poll(now);
+            let is_quiet = packets.is_empty();
+            for packet in packets {
+                engine.on_ip(now, &packet);
+                // What it becomes goes before the next is worked on, rather than a window of each being held at once.
+                drop(packet);
+                self.drain(&mut engine, wires, batch);
             }
             drop(engine);
             self.sockets.flush(batch);
             again = delay.unwrap_or(IDLE).min(IDLE);
-            if is_quiet && packets.is_empty() {
+            if is_quiet {
                 return again.max(Duration::from_millis(1));
             }
         }
         again.min(Duration::from_millis(1))
+    }
+
+    /// Does what the engine wants done.
+    fn drain(&self, engine: &mut Engine, wires: &Wires, batch: &mut Batch) {
+        while let Some(output) = engine.next_output() {
+            self.put_out(output, wires, batch);
+        }
     }
 
     fn put_out(&self, output: Output, wires: &Wires, batch: &mut Batch) {
