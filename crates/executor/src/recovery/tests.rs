@@ -125,6 +125,52 @@ async fn an_owner_is_enrolled_with_no_role_but_that_and_the_record_says_by_whom(
     assert!(changes[1].contains("\"result\":\"ok\""), "{changes:?}");
 }
 
+/// The credentials of somebody else than root and the executor, as the kernel tells them.
+async fn of_user(uid: u32) -> PeerCredentials {
+    let pair = std::thread::spawn(move || {
+        let uid = rustix::process::Uid::from_raw(uid);
+        rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+        std::os::unix::net::UnixStream::pair().unwrap()
+    });
+    let (stream, _other) = pair.join().unwrap();
+    stream.set_nonblocking(true).unwrap();
+    PeerCredentials::of(&UnixStream::from_std(stream).unwrap()).unwrap()
+}
+
+#[expect(clippy::print_stderr, reason = "what was skipped is said")]
+#[tokio::test]
+async fn the_recovery_user_enrols_no_caller_and_that_leaves_nothing() {
+    const RECOVERY: u32 = 61_300;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("NOT TESTED: the recovery user at its door, because this test may not become one");
+        return;
+    }
+    let bench = bench().await;
+    let peer = of_user(RECOVERY).await;
+    assert_eq!(peer.uid(), RECOVERY);
+    let as_recovery = async |action: RecoveryAction| {
+        let id = CommandId::new("0123456789abcdef").unwrap();
+        let ask = RecoveryAsk { id, action, login: Login { key: None, from: None } };
+        answer(&bench.executor, &peer, &[0, RECOVERY], &serde_json::to_vec(&ask).unwrap()).await
+    };
+    for (from, expires) in [(None, None), (Some("10.0.0.0/8"), Some("20300101"))] {
+        let caller = RecoveryAction::EnrolCaller {
+            key: new_key(),
+            name: "builder".to_owned(),
+            from: from.map(str::to_owned),
+            expires: expires.map(str::to_owned),
+        };
+        let fault = as_recovery(caller).await.unwrap_err();
+        assert_eq!(fault.code, FaultCode::NotAllowed, "{fault:?}");
+        assert!(fault.message.contains("only root"), "{fault:?}");
+    }
+    assert!(changes(&bench).is_empty());
+    assert_eq!(bench.executor.keys().list().keys.len(), 1);
+    // What it is there for it may do, and the door is the same.
+    let enrolled = as_recovery(enrol_of(&new_key(), None)).await;
+    assert!(matches!(&enrolled, Ok(RecoveryDone::Keys(keys)) if keys.keys.len() == 2), "{enrolled:?}");
+}
+
 #[tokio::test]
 async fn root_on_the_machine_enrols_a_caller_with_its_limits_and_with_nothing_else() {
     let bench = bench().await;
