@@ -11,10 +11,10 @@ use allod_signing::{EnrolledKeys, KeySigner, Revoked, Signer, Window};
 use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{SystemTime, UNIX_EPOCH},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Barrier};
 
 pub(crate) struct Door {
     identity: KeySigner,
@@ -25,8 +25,12 @@ pub(crate) struct Door {
     tamper: fn(String) -> String,
     events: Vec<OperationEvent>,
     name: &'static str,
+    company: Company,
     _folder: tempfile::TempDir,
 }
+
+/// Once it is set, a server tells how it stands when so many have been asked, and not before.
+pub(crate) type Company = Arc<OnceLock<Arc<Barrier>>>;
 
 fn now() -> Timestamp {
     #[expect(clippy::disallowed_methods, reason = "the client under test reads the real clock")]
@@ -39,6 +43,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) identity: Fingerprint,
     pub(crate) record: Record,
+    pub(crate) company: Company,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -67,7 +72,9 @@ impl Server {
         let audience = identity.fingerprint();
         let enrolled = EnrolledKeys::parse(&owner_line(owner));
         assert_eq!(enrolled.entries().len(), 1);
+        let company = Company::default();
         let door = Arc::new(Door {
+            company: Arc::clone(&company),
             keys: Arc::new(Keys { audience: audience.clone(), enrolled, revoked: Revoked::default() }),
             identity,
             window: Mutex::new(Window::new(Epoch::from_random([seed; 16]), 1000, 1000)),
@@ -86,7 +93,7 @@ impl Server {
                 tokio::spawn(async move { doorway.serve(doorway.room().await, stream, peer.ip()).await });
             }
         });
-        Self { address, identity: audience, record, task }
+        Self { address, identity: audience, record, company, task }
     }
 
     /// Nobody answers here any more.
@@ -157,7 +164,12 @@ impl Service for Door {
     }
     async fn call(&self, incoming: Incoming) -> Answer {
         match &incoming.request.command {
-            Command::ServerStatus(_) => Answer::Reply(self.status()),
+            Command::ServerStatus(_) => {
+                if let Some(all) = self.company.get() {
+                    all.wait().await;
+                }
+                Answer::Reply(self.status())
+            }
             Command::KeysList(_) | Command::KeysRevoke(_) | Command::KeysAdd(_) => {
                 Answer::Reply(Self::keys_reply())
             }

@@ -1,6 +1,8 @@
 //! Adding servers, and looking at them.
 
 use crate::{person::Person, server::Server};
+use std::sync::Arc;
+use tokio::sync::Barrier;
 
 async fn add(person: &Person, server: &Server) {
     let (address, identity) = (server.address.to_string(), server.identity.to_string());
@@ -131,15 +133,23 @@ async fn of_twenty_servers_one_that_never_answers_costs_its_own_row_only() {
     all[7].stop().await;
     // Its port takes connections and says nothing to any: worse than gone.
     let _silent = std::net::TcpListener::bind(all[7].address).unwrap();
+    // None of the others answers before all of them are asked: who would ask one after the other hears nobody.
+    let company = Arc::new(Barrier::new(19));
+    assert!(all.iter().all(|server| server.company.set(Arc::clone(&company)).is_ok()));
     let ended = person.run(&["servers", "status", "--json"]).await;
     let json = ended.json();
-    assert_eq!(json["fault"]["code"], "timeout", "{ended:?}");
+    assert_eq!((ended.exit, &json["fault"]["code"]), (7, &"timeout".into()), "{ended:?}");
+    // It was given up when its time was over: nobody waits for longer.
+    let seconds = allod_cli::commands::fleet::DEADLINE.as_secs();
+    let sentence = format!("web07 did not answer within {seconds} s");
+    assert_eq!(json["fault"]["message"], sentence.as_str());
     let rows = json["servers"].as_array().unwrap();
     let told: Vec<_> =
         rows.iter().map(|row| (row["server"].as_str().unwrap(), row["ok"].as_bool().unwrap())).collect();
     let names: Vec<_> = (0..20).map(|n| format!("web{n:02}")).collect();
     let wanted: Vec<_> = names.iter().map(|name| (name.as_str(), name != "web07")).collect();
     assert_eq!(told, wanted);
+    assert_eq!(rows[7]["fault"]["message"], sentence.as_str(), "{}", rows[7]);
     for row in rows.iter().filter(|row| row["ok"] == true) {
         let status = &row["status"];
         assert!(status["started_at"].is_string() && status["apps"][0]["routes"][0] == "example.com", "{row}");
