@@ -2,6 +2,7 @@
 //! names of its apps. One file a server; a head never goes back, whichever program writes last.
 
 mod file;
+mod settling;
 
 use crate::{
     failure::Failure,
@@ -15,10 +16,10 @@ use allod_proto::{
 };
 use allod_rpc::client::{Memory, Notice};
 use allod_store::remove_file;
-use file::{Syncing, Unread, lock, of_store, read, synced_copy, write};
+use file::{Unread, lock, of_store, read, synced_copy, write};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -107,15 +108,12 @@ impl KnownError {
     }
 }
 
-/// How many synced copies are written at once: a disk takes syncs of several writers together.
-const WRITERS: usize = 32;
-
-/// The folder with one file a server. Clones of it put syncs off together.
+/// The folder with one file a server. Clones of it put writing off together.
 #[derive(Debug, Clone)]
 pub struct KnownServers {
     folder: PathBuf,
-    /// Whose synced copies are put off; `None` while they are written at once.
-    waiting: Arc<Mutex<Option<BTreeSet<Fingerprint>>>>,
+    /// What is remembered and not written yet; `None` while all is written at once.
+    waiting: Arc<Mutex<Option<BTreeMap<Fingerprint, KnownServer>>>>,
 }
 
 impl KnownServers {
@@ -125,44 +123,13 @@ impl KnownServers {
         Self { folder: state.join("servers"), waiting: Arc::default() }
     }
 
-    /// From now on synced copies wait for [`Self::settle`]: what is remembered is there for other programs, and not yet after a power
-    /// cut.
+    /// From now on nothing is written until [`Self::settle`]: a file without a synced copy, torn by a power cut, would leave nothing to go
+    /// on with.
     pub fn put_off(&self) {
         self.waiting().get_or_insert_default();
     }
 
-    /// Writes the synced copies that wait, several at once, and puts no more off. To be called before anything is relied on, or shown,
-    /// that a power cut must not undo.
-    ///
-    /// # Errors
-    /// [`KnownError`] of one that could not be written; the others were.
-    pub fn settle(&self) -> Result<(), KnownError> {
-        let due: Vec<Fingerprint> = self.waiting().take().into_iter().flatten().collect();
-        let share = due.len().div_ceil(WRITERS).max(1);
-        let sync_all = |some: &[Fingerprint]| {
-            let failed: Vec<KnownError> =
-                some.iter().filter_map(|identity| self.sync(identity).err()).collect();
-            failed.into_iter().next().map_or(Ok(()), Err)
-        };
-        std::thread::scope(|scope| {
-            let writers: Vec<_> = due.chunks(share).map(|some| scope.spawn(move || sync_all(some))).collect();
-            let ended: Vec<_> = writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
-            ended.into_iter().try_for_each(|ended| ended.unwrap_or_else(|_| Err(self.broke_off())))
-        })
-    }
-
-    fn broke_off(&self) -> KnownError {
-        KnownError::Io { path: self.folder.clone(), error: io::Error::other("a writer broke off") }
-    }
-
-    /// Writes what is remembered of a server so that a power cut leaves it.
-    fn sync(&self, identity: &Fingerprint) -> Result<(), KnownError> {
-        let path = self.path(identity);
-        let _lock = lock(&path.with_extension("lock"))?;
-        write(&path, self.load(identity)?, Syncing::Now).map(drop)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Option<BTreeSet<Fingerprint>>> {
+    fn waiting(&self) -> MutexGuard<'_, Option<BTreeMap<Fingerprint, KnownServer>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -186,6 +153,11 @@ impl KnownServers {
     /// # Errors
     /// [`KnownError`] when there is a file that can't be read, or isn't one of ours.
     pub fn load(&self, identity: &Fingerprint) -> Result<KnownServer, KnownError> {
+        let waits = self.waiting().as_ref().and_then(|waiting| waiting.get(identity).cloned());
+        waits.map_or_else(|| self.load_written(identity), Ok)
+    }
+
+    fn load_written(&self, identity: &Fingerprint) -> Result<KnownServer, KnownError> {
         let path = self.path(identity);
         let copy = read(&synced_copy(&path), identity);
         let known = match read(&path, identity) {
@@ -230,6 +202,7 @@ impl KnownServers {
     /// # Errors
     /// [`KnownError`] when it can't be written.
     pub fn forget(&self, identity: &Fingerprint) -> Result<(), KnownError> {
+        self.waiting().as_mut().and_then(|waiting| waiting.remove(identity));
         let path = self.path(identity);
         [synced_copy(&path), path].iter().try_for_each(|path| remove_file(path).map(drop).map_err(of_store))
     }
@@ -239,18 +212,17 @@ impl KnownServers {
         identity: &Fingerprint,
         change: impl FnOnce(&mut KnownServer),
     ) -> Result<KnownServer, KnownError> {
+        if self.waiting().is_some() {
+            return self.later(identity, change);
+        }
         create_folders(&self.folder).map_err(of_store)?;
         let path = self.path(identity);
         let _lock = lock(&path.with_extension("lock"))?;
-        let mut known = self.load(identity)?;
+        let mut known = self.load_written(identity)?;
         let before = known.clone();
         change(&mut known);
         if known != before {
-            let sync = if self.waiting().is_some() { Syncing::Later } else { Syncing::Now };
-            let is_due = write(&path, known.clone(), sync)?;
-            if let Some(waiting) = self.waiting().as_mut().filter(|_| is_due) {
-                waiting.insert(identity.clone());
-            }
+            write(&path, known.clone())?;
         }
         Ok(known)
     }

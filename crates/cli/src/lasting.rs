@@ -134,3 +134,40 @@ fn what_is_known_of_a_server_is_after_a_power_cut_a_head_that_was_seen_and_never
     }
     assert!(fell_back > 0, "some cut tore the newest one");
 }
+
+#[test]
+fn heads_of_many_servers_that_were_settled_together_are_there_after_any_power_cut() {
+    let root = tempfile::tempdir().unwrap();
+    let journal = Journal::begin(root.path()).unwrap();
+    let root = root.path().canonicalize().unwrap();
+    let all: Vec<_> = (1..=9).map(|seed| key(seed).fingerprint()).collect();
+    let servers = KnownServers::new(&root);
+    let mut settled = Vec::new();
+    // The first time, and when an hour has passed.
+    for seq in [1, 2] {
+        servers.put_off();
+        for identity in &all {
+            let changed = servers.change(identity, |known| {
+                let at = NOW.plus(Duration::from_secs(seq * 7200));
+                (known.head, known.head_at) = (Some(Head { seq, hash: Digest::of("x") }), Some(at));
+            });
+            changed.unwrap();
+        }
+        servers.settle().unwrap();
+        settled.push((journal.len(), seq));
+    }
+    journal.is_complete().unwrap();
+    for at in 0..=journal.len() {
+        for choices in [&[0_u8][..], &[150, 255], &[255, 255, 255, 70, 128]] {
+            let left = tempfile::tempdir().unwrap();
+            journal.power_cut(at, choices, left.path()).unwrap();
+            let told = settled.iter().rev().find(|(done, _)| *done <= at).map_or(0, |(_, seq)| *seq);
+            for identity in &all {
+                let known = KnownServers::new(left.path()).load(identity);
+                let known = known.unwrap_or_else(|error| panic!("{at} {choices:?}: {error}"));
+                let seq = known.head.map_or(0, |head| head.seq);
+                assert!(seq >= told, "{at} {choices:?}: {seq} is known, {told} was told to be");
+            }
+        }
+    }
+}

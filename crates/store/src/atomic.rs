@@ -1,6 +1,10 @@
 //! Synced writes: a temporary file beside the real one, complete and on the disk before it takes the real name.
 //! What is not complete never has the real name, and is readable by its owner only.
 
+mod together;
+
+pub use together::write_together;
+
 use crate::{Step, StoreError, disk};
 use rustix::fs::{CWD, Mode, OFlags};
 use std::{

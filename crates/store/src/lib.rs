@@ -15,7 +15,7 @@ pub mod space;
 
 pub use atomic::{
     create_folder, is_temporary, remove_file, remove_folder, settle, sweep_temporaries, sync_file_system,
-    sync_folder, write_atomic, write_unsynced,
+    sync_folder, write_atomic, write_together, write_unsynced,
 };
 pub use beneath::{open_beneath, read_beneath};
 pub use error::{Step, StoreError};

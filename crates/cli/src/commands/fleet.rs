@@ -29,7 +29,7 @@ where
     F: Future<Output = Result<T, Failure>>,
 {
     let (ask, known) = (&ask, session.known());
-    // A sync for each server that was never heard of, one after the other, would take longer than asking all of them.
+    // A sync for each server that was never heard of would take longer than asking all of them.
     known.put_off();
     let asking = servers.into_iter().map(|server| async move {
         let outcome = one(session, &server, ask).await.map_err(|failure| failure.on(&server.name));
@@ -38,7 +38,7 @@ where
     let answers = join_all(asking).await;
     let settled = tokio::task::spawn_blocking(move || known.settle()).await;
     if let Ok(Err(error)) = settled {
-        session.output.warn(&format!("{error}: a head of a record may not outlast a power cut"));
+        session.output.warn(&format!("{error}: the head of a record can't be remembered"));
     }
     answers
 }

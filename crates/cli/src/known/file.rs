@@ -6,21 +6,17 @@ use allod_proto::Fingerprint;
 use allod_store::{StoreError, disk, is_temporary, write_atomic, write_unsynced};
 use serde::Deserialize;
 use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
     fs::File,
     io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 /// How far apart the heads in synced copies are.
 const SYNCED_EVERY: Duration = Duration::from_secs(3600);
-
-/// When a synced copy that is due is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Syncing {
-    Now,
-    Later,
-}
 
 pub(super) fn lock(path: &Path) -> Result<File, KnownError> {
     let open = File::options().create(true).truncate(false).write(true).open(path);
@@ -30,29 +26,31 @@ pub(super) fn lock(path: &Path) -> Result<File, KnownError> {
 
 /// Whole or not at all, but not synced, because a sync each command would cost more than the command: after a power cut
 /// it may be torn. So once for an hour of the record a copy is, and that is what is remembered then: an older head, which
-/// only notices less. Whether a copy is due that was put off.
-pub(super) fn write(path: &Path, mut known: KnownServer, sync: Syncing) -> Result<bool, KnownError> {
-    let copy = synced_copy(path);
+/// only notices less.
+pub(super) fn write(path: &Path, mut known: KnownServer) -> Result<(), KnownError> {
+    if is_due(path, &known) {
+        let copy = synced_copy(path);
+        known.synced = known.head_at;
+        // Not at the first time, which is the time of many servers. What a program that was killed then has left goes an hour later.
+        if copy.exists() {
+            sweep(path.parent().unwrap_or(path), &[path])?;
+        }
+        write_atomic(&copy, &to_bytes(path, &known)?, 0o600).map_err(of_store)?;
+    }
+    write_unsynced(path, &to_bytes(path, &known)?, 0o600).map_err(of_store)
+}
+
+/// Whether there is no synced copy, or one that is too old.
+pub(super) fn is_due(path: &Path, known: &KnownServer) -> bool {
     let is_old = match (known.head_at, known.synced) {
         (Some(head), Some(synced)) => head.since(synced).max(synced.since(head)) >= SYNCED_EVERY,
         (Some(_), None) => true,
         (None, _) => false,
     };
-    let is_due = is_old || !copy.exists();
-    if is_due && sync == Syncing::Now {
-        known.synced = known.head_at;
-        // Not at the first time: for a thousand new servers that would be a look at all for each. What a program that was killed
-        // then has left goes an hour later.
-        if copy.exists() {
-            sweep(path).map_err(|error| KnownError::Io { path: path.to_owned(), error })?;
-        }
-        write_atomic(&copy, &to_bytes(path, &known)?, 0o600).map_err(of_store)?;
-    }
-    write_unsynced(path, &to_bytes(path, &known)?, 0o600).map_err(of_store)?;
-    Ok(is_due && sync == Syncing::Later)
+    is_old || !synced_copy(path).exists()
 }
 
-fn to_bytes(path: &Path, known: &KnownServer) -> Result<Vec<u8>, KnownError> {
+pub(super) fn to_bytes(path: &Path, known: &KnownServer) -> Result<Vec<u8>, KnownError> {
     serde_json::to_vec(known).map_err(|error| KnownError::Io { path: path.to_owned(), error: error.into() })
 }
 
@@ -60,18 +58,22 @@ pub(super) fn synced_copy(path: &Path) -> PathBuf {
     path.with_extension("synced.json")
 }
 
-/// Removes what programs that were killed left of this server's files; whoever writes them holds the lock.
-fn sweep(path: &Path) -> io::Result<()> {
-    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem()) else { return Ok(()) };
-    let of_this = [b".", stem.as_encoded_bytes(), b"."].concat();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if is_temporary(&name) && name.as_encoded_bytes().starts_with(&of_this) {
-            disk::remove(&entry.path())?;
+/// Removes what programs that were killed left of these servers' files; whoever writes them holds their locks.
+pub(super) fn sweep(folder: &Path, of: &[&Path]) -> Result<(), KnownError> {
+    let of: BTreeSet<&OsStr> = of.iter().filter_map(|path| path.file_stem()).collect();
+    let sweep = || -> io::Result<()> {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            // A dot, whose it is, a dot, and the rest.
+            let whose = name.as_encoded_bytes().split(|byte| *byte == b'.').nth(1).unwrap_or_default();
+            if is_temporary(&name) && of.contains(OsStr::from_bytes(whose)) {
+                disk::remove(&entry.path())?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    sweep().map_err(|error| KnownError::Io { path: folder.to_owned(), error })
 }
 
 pub(super) fn of_store(error: StoreError) -> KnownError {

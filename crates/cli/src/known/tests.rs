@@ -75,6 +75,12 @@ fn a_synced_copy_that_was_put_off_is_there_once_it_is_settled_and_not_before() {
     }
     let copies = || all.iter().filter(|identity| synced_copy(&servers.path(identity)).exists()).count();
     assert_eq!(copies(), 0);
+    assert!(!servers.folder.exists(), "torn without a copy, a file would leave nothing to go on with");
+    assert_eq!(
+        servers.load(&all[0]).unwrap().head,
+        Some(head(1)),
+        "whoever asks here hears of it all the same"
+    );
     servers.settle().unwrap();
     for (seq, identity) in (1..).zip(&all) {
         // What a power cut leaves: the synced copy alone.
@@ -89,18 +95,70 @@ fn a_synced_copy_that_was_put_off_is_there_once_it_is_settled_and_not_before() {
 
 #[test]
 fn a_copy_that_cannot_be_written_is_said_and_the_others_are_written() {
+    // Few are written one by one, many together.
+    for count in [2, 40] {
+        let folder = tempfile::tempdir().unwrap();
+        let servers = KnownServers::new(folder.path());
+        let all: Vec<_> = (10..10 + count)
+            .map(|n| Fingerprint::new(format!("SHA256:{}{n}", "b".repeat(41))).unwrap())
+            .collect();
+        servers.put_off();
+        for identity in &all {
+            let change =
+                |known: &mut KnownServer| (known.head, known.head_at) = (Some(head(5)), Some(Timestamp(1)));
+            servers.change(identity, change).unwrap();
+        }
+        create_folders(&servers.folder).unwrap();
+        std::fs::create_dir(synced_copy(&servers.path(&all[0]))).unwrap();
+        std::fs::write(servers.path(&all[1]), "{\"format\":99}").unwrap();
+        let refused = servers.settle().unwrap_err().to_string();
+        assert!(refused.contains(".json"), "{refused}");
+        let copies = all[2..].iter().filter(|identity| synced_copy(&servers.path(identity)).is_file());
+        assert_eq!(copies.count(), all.len() - 2);
+        // What could not be remembered is not said to be.
+        assert!(servers.load(&all[0]).unwrap().synced.is_none());
+        assert!(servers.load(&all[1]).is_err());
+    }
+}
+
+#[test]
+fn what_waits_to_be_written_does_not_take_back_what_another_program_saw_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let (servers, other) = (KnownServers::new(folder.path()), KnownServers::new(folder.path()));
+    servers.put_off();
+    servers.change(&identity(), |known| known.head = Some(head(5))).unwrap();
+    other.change(&identity(), |known| known.head = Some(head(9))).unwrap();
+    servers.settle().unwrap();
+    assert_eq!(servers.load(&identity()).unwrap().head, Some(head(9)));
+    servers.put_off();
+    servers.change(&identity(), |known| known.head = Some(head(10))).unwrap();
+    servers.forget(&identity()).unwrap();
+    servers.settle().unwrap();
+    assert_eq!(servers.load(&identity()).unwrap().head, None, "a person's decision stays");
+}
+
+#[test]
+fn what_a_killed_program_left_of_many_servers_goes_and_nothing_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let servers = KnownServers::new(folder.path());
-    let other = Fingerprint::new(format!("SHA256:{}", "b".repeat(43))).unwrap();
+    let all: Vec<_> =
+        (10..50).map(|n| Fingerprint::new(format!("SHA256:{}{n}", "c".repeat(41))).unwrap()).collect();
     servers.put_off();
-    for identity in [identity(), other.clone()] {
-        let change =
-            |known: &mut KnownServer| (known.head, known.head_at) = (Some(head(5)), Some(Timestamp(1)));
-        servers.change(&identity, change).unwrap();
+    for identity in &all {
+        servers.change(identity, |known| known.head_at = Some(Timestamp(1))).unwrap();
     }
-    std::fs::create_dir(synced_copy(&servers.path(&identity()))).unwrap();
-    assert!(servers.settle().is_err());
-    assert!(synced_copy(&servers.path(&other)).is_file());
+    let left = |of: &Fingerprint| {
+        let path = servers.path(of);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        path.with_file_name(format!(".{name}.1-1.allod-new"))
+    };
+    create_folders(&servers.folder).unwrap();
+    for of in [&all[3], &identity()] {
+        std::fs::write(left(of), "half").unwrap();
+    }
+    servers.settle().unwrap();
+    assert!(!left(&all[3]).exists(), "it was a write that ended half way");
+    assert!(left(&identity()).exists(), "it may be somebody's who writes now");
 }
 
 #[test]
