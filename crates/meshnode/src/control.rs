@@ -103,7 +103,7 @@ pub async fn follow(
 ) {
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     while !outputs.state.is_closed() {
-        let mut local = standing.borrow().local.clone();
+        let mut footing = standing.borrow().footing();
         let mut attempt = Attempt {
             settings: &settings,
             identity: &identity,
@@ -129,7 +129,7 @@ pub async fn follow(
         tokio::select! {
             () = tokio::time::sleep(backoff.next_wait().max(least)) => {}
             // Where the machine is now, the coordinator may be in reach.
-            () = dial::moved(&mut standing, &mut local), if least.is_zero() => backoff.reset(),
+            () = dial::moved(&mut standing, &mut footing), if least.is_zero() => backoff.reset(),
             () = outputs.state.closed() => return,
         }
     }
@@ -244,7 +244,7 @@ impl Attempt<'_> {
         };
         let mut standing = self.standing.clone();
         let mut place = Place::First;
-        let mut local = standing.borrow().local.clone();
+        let mut footing = standing.borrow().footing();
         self.tell(session, &mut standing, PATIENCE).await?;
         loop {
             let response = tokio::select! {
@@ -253,8 +253,8 @@ impl Attempt<'_> {
                     if changed.is_err() {
                         return Err(Streamed::Over(Ended::Away("the node is ending".to_owned())));
                     }
-                    let before = std::mem::replace(&mut local, standing.borrow().local.clone());
-                    let patience = if local == before { PATIENCE } else { MOVED };
+                    let before = std::mem::replace(&mut footing, standing.borrow().footing());
+                    let patience = if footing == before { PATIENCE } else { MOVED };
                     self.tell(session, &mut standing, patience).await?;
                     continue;
                 }

@@ -1,6 +1,6 @@
 //! Reaching a host by URL or address, with TLS where it is wanted: for the coordinator and for relays.
 
-use crate::engine::Standing;
+use crate::engine::{Footing, Standing};
 use http::Uri;
 use rustls::pki_types::ServerName;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -149,10 +149,9 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Waits until this machine's addresses are others than `known`, and then knows them. Never ends once nobody says so any more.
-pub(crate) async fn moved(standing: &mut watch::Receiver<Standing>, known: &mut Vec<SocketAddr>) {
-    let new =
-        standing.wait_for(|standing| standing.local != *known).await.map(|standing| standing.local.clone());
+/// Waits until this machine stands elsewhere than `known`, or slept, and then knows that. Never ends once nobody says so any more.
+pub(crate) async fn moved(standing: &mut watch::Receiver<Standing>, known: &mut Footing) {
+    let new = standing.wait_for(|standing| standing.footing() != *known).await.map(|new| new.footing());
     match new {
         Ok(new) => *known = new,
         Err(_) => std::future::pending().await,

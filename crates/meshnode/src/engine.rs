@@ -12,6 +12,7 @@ mod stun;
 mod traffic;
 mod wireguard;
 
+pub(crate) use output::Footing;
 pub use output::{Output, Standing};
 pub use path::Route;
 pub use peer::PeerPath;
@@ -21,7 +22,7 @@ use admission::Admission;
 use allod_meshproto::{DiscoKey, NodeKey, disco::DiscoBox, netmap::NetMap, stun as wire};
 use allod_proto::Timestamp;
 use discovery::Flights;
-use peer::Peer;
+use peer::{Peer, RETRY};
 use ring::rand::SecureRandom;
 use routes::Routes;
 use std::{
@@ -60,6 +61,7 @@ pub struct Engine {
     stun: Stun,
     interfaces: Vec<SocketAddr>,
     home: u32,
+    sleeps: u32,
     told: Standing,
     outputs: VecDeque<Output>,
     lost: u64,
@@ -84,6 +86,7 @@ impl Engine {
             stun: Stun::default(),
             interfaces: Vec::new(),
             home: 0,
+            sleeps: 0,
             told: Standing::default(),
             outputs: VecDeque::new(),
             lost: 0,
@@ -146,6 +149,29 @@ impl Engine {
                 peer.paths.doubt(now);
             }
             self.search(now, key);
+        }
+    }
+
+    /// This machine slept for so long, or this process was halted, and nobody heard of it meanwhile: routers and relays may have forgotten
+    /// it, and peers the sessions that they had with it.
+    pub fn on_wake(&mut self, now: Timestamp, slept: Duration) {
+        self.sleeps = self.sleeps.wrapping_add(1);
+        self.stun.forget_answers();
+        self.ask_stun(now);
+        self.tell_standing(now);
+        let fell_asleep = now.minus(slept);
+        let mut in_use = Vec::new();
+        for (key, peer) in &mut self.peers {
+            peer.age_session(slept);
+            if peer.is_active(fell_asleep) {
+                peer.active_at = Some(now);
+                peer.paths.doubt(now);
+                in_use.push(*key);
+            }
+        }
+        for key in in_use {
+            self.search(now, key);
+            self.begin_session(now, key, RETRY);
         }
     }
 

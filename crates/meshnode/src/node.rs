@@ -1,6 +1,7 @@
 //! The node: one task that owns the UDP sockets, the engine and the stack, and the small face that the rest of a program sees.
 //! The coordinator's and the relays' clients are tasks of their own; bounded channels lead to them, and nothing here waits for them.
 
+pub(crate) mod awake;
 mod places;
 mod run;
 mod sockets;

@@ -36,19 +36,26 @@ impl Certificate {
         let digest = ring::digest::digest(&ring::digest::SHA256, &certificate);
         let pin = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let server = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], PrivateKeyDer::from_pem_file(&key).unwrap())
+            .with_single_cert(vec![certificate], PrivateKeyDer::from_pem_file(&key).unwrap())
             .unwrap();
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate).unwrap();
-        let client = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Self { server: Tls { config: Arc::new(server), pin: Some(pin) }, client: Arc::new(client) }
+        Self { server: Tls { config: Arc::new(server), pin: Some(pin) }, client: believed(&pem) }
     }
+}
+
+/// What believes the certificate in this file, and no other.
+#[must_use]
+pub fn believed(pem: &Path) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(pem).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(client)
 }

@@ -18,6 +18,7 @@ mod pairs;
 mod paths;
 mod relay;
 mod scale;
+mod sleep;
 mod stock;
 mod talk;
 mod world;

@@ -51,6 +51,10 @@ async fn two_nodes_hear_of_each_other_and_of_each_change_in_order() {
     assert_eq!(first.peers[0].key, one.key());
     assert_eq!(first.domain, "mesh.internal");
     assert_eq!(first.peers[0].name, "one.mesh.internal.");
+    // Names below the domain are the mesh's to resolve, and no others.
+    let dns = first.dns_config.as_ref().unwrap();
+    assert_eq!(dns.routes.iter().collect::<Vec<_>>(), [(&"mesh.internal".to_owned(), &Vec::new())]);
+    assert!(dns.proxied && dns.domains == ["mesh.internal"] && dns.resolvers.is_empty(), "{dns:?}");
     let is_online =
         |map: &MapResponse| map.peers_changed_patch.iter().any(|patch| patch.online == Some(true));
     maps.until(is_online).await;

@@ -16,7 +16,10 @@ use allod_testkit::{
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -95,8 +98,12 @@ impl Mesh {
     }
 
     async fn token(&self) -> JoinToken {
-        let line = self.running.as_ref().unwrap().token(self.url()).await;
-        JoinToken::parse(&line).unwrap()
+        JoinToken::parse(&self.token_line().await).unwrap()
+    }
+
+    /// What lets one machine in.
+    pub(crate) async fn token_line(&self) -> Zeroizing<String> {
+        self.running.as_ref().unwrap().token(self.url()).await
     }
 
     /// A key for one machine.
@@ -295,6 +302,33 @@ async fn while_coordinator_and_relay_are_away_nothing_is_lost_and_a_node_comes_b
     until(&one, |state| *state == ControlState::Connected).await;
     assert_eq!(mesh.coordinator().nodes().len(), 2, "nobody is there twice");
     heard(&one, before).await;
+}
+
+/// A sleep that the boot clock counts and no other: what is measured by another clock must not take it for silence, nor what is measured by
+/// this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_outlives_ten_minutes_that_pass_in_no_time() {
+    let mesh = Mesh::start(ALL).await;
+    let two = mesh.join("two", V4).await;
+    let _echo = echo(&two);
+    let slept = Arc::new(AtomicU64::new(0));
+    let (counts, clock) = (Arc::clone(&slept), Arc::clone(&mesh.clock));
+    let clock: Clock = Arc::new(move || clock().plus(Duration::from_secs(counts.load(SeqCst))));
+    let token = mesh.token().await;
+    let settings = mesh.settings("one", Interfaces::Only(V4), Some(&token));
+    let one = Member::open(MemberSettings { clock, ..settings }).unwrap();
+    on_the_mesh(&one).await;
+    heard(&one, address(&two)).await;
+    let mut stream = one.node().connect(SocketAddr::new(address(&two), PORT)).await.unwrap();
+    for round in 0..3_u64 {
+        let mut heard = [0; 8];
+        stream.write_all(&round.to_be_bytes()).await.unwrap();
+        timeout(PATIENCE, stream.read_exact(&mut heard)).await.expect("it stands still").unwrap();
+        assert_eq!(heard, round.to_be_bytes());
+        slept.fetch_add(600, SeqCst);
+    }
+    directly(&one).await;
+    until(&one, |state| *state == ControlState::Connected).await;
 }
 
 /// The place in a folder, once the one before has left it.

@@ -151,6 +151,7 @@ impl Engine {
             local: self.interfaces.clone(),
             public: self.stun.public(now),
             home: self.home,
+            sleeps: self.sleeps,
         };
         if standing != self.told {
             self.told = standing.clone();

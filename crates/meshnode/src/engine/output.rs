@@ -40,9 +40,30 @@ pub struct Standing {
     pub public: Vec<SocketAddr>,
     /// Its home region; 0 for none.
     pub home: u32,
+    /// How often this machine slept, as far as this node lived through it.
+    pub sleeps: u32,
+}
+
+/// From where connections are made: once it is another, those that there are may lead nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Footing {
+    local: Vec<SocketAddr>,
+    sleeps: u32,
+}
+
+impl Footing {
+    /// Whether connections from there have most likely gone: one of its addresses is not among these, or it slept since.
+    pub(crate) fn is_left_for(&self, now: &Self) -> bool {
+        self.sleeps != now.sleeps || self.local.iter().any(|at| !now.local.contains(at))
+    }
 }
 
 impl Standing {
+    /// From where connections are made now.
+    pub(crate) fn footing(&self) -> Footing {
+        Footing { local: self.local.clone(), sleeps: self.sleeps }
+    }
+
     /// All endpoints, those that the world sees last.
     #[must_use]
     pub fn endpoints(&self) -> Vec<SocketAddr> {

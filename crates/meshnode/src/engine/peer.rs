@@ -12,6 +12,8 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 const ACTIVE: Duration = Duration::from_secs(45);
 /// How often a handshake is begun while packets wait.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
+/// A session is used by nobody any more when it is so old (WireGuard's Reject-After-Time).
+const SESSION: Duration = Duration::from_secs(180);
 /// Packets wait so long for a session.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Packets that wait for a session.
@@ -42,6 +44,8 @@ pub(super) struct Peer {
     pub(super) begun_at: Option<Timestamp>,
     pub(super) queue: VecDeque<Vec<u8>>,
     pub(super) queued_at: Option<Timestamp>,
+    /// How long this machine slept since there is this session, and how old that said it was the last time.
+    slept: (Duration, Duration),
     tunnel: Option<Box<dyn Tunnel>>,
 }
 
@@ -58,6 +62,7 @@ impl Peer {
             begun_at: None,
             queue: VecDeque::new(),
             queued_at: None,
+            slept: (Duration::ZERO, Duration::ZERO),
             tunnel: None,
         }
     }
@@ -76,6 +81,20 @@ impl Peer {
     pub(super) fn forget_session(&mut self) {
         self.tunnel = None;
         self.begun_at = None;
+        self.slept = (Duration::ZERO, Duration::ZERO);
+    }
+
+    /// The session has grown older by so much without knowing it: its clock stands still while the machine sleeps. One that is too old for
+    /// the peer is forgotten, so that packets wait instead of getting lost.
+    pub(super) fn age_session(&mut self, slept: Duration) {
+        let Some(age) = self.tunnel.as_ref().and_then(|tunnel| tunnel.age()) else { return };
+        let (before, of_age) = self.slept;
+        // One that is younger than it was is another.
+        let slept = if age < of_age { slept } else { before.saturating_add(slept) };
+        self.slept = (slept, age);
+        if age.saturating_add(slept) >= SESSION {
+            self.forget_session();
+        }
     }
 
     pub(super) fn is_active(&self, now: Timestamp) -> bool {

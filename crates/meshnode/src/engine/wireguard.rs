@@ -9,7 +9,7 @@ use boringtun::{
     },
     x25519,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// What sealing adds to a packet, and no handshake is longer than.
 const OVERHEAD: usize = 160;
@@ -29,8 +29,12 @@ pub(super) enum Opened {
 
 /// A session with one peer, through its handshakes.
 pub(super) trait Tunnel: Send {
+    /// How old the session is, by a clock that may stand still while the machine sleeps; `None` while there is none.
+    fn age(&self) -> Option<Duration>;
     /// Whether a packet can be sealed now.
-    fn has_session(&self) -> bool;
+    fn has_session(&self) -> bool {
+        self.age().is_some()
+    }
     /// The message that carries `packet`; `None` while there is no session.
     fn seal(&mut self, packet: &[u8]) -> Option<Vec<u8>>;
     /// What is in a message that was admitted.
@@ -91,8 +95,8 @@ impl Boring {
 }
 
 impl Tunnel for Boring {
-    fn has_session(&self) -> bool {
-        self.inner.time_since_last_handshake().is_some()
+    fn age(&self) -> Option<Duration> {
+        self.inner.time_since_last_handshake()
     }
 
     fn seal(&mut self, packet: &[u8]) -> Option<Vec<u8>> {

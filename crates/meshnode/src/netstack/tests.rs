@@ -2,7 +2,10 @@ use super::{
     stack::{BACKLOG, BACKLOG_OF_ONE},
     *,
 };
-use crate::packet::tests::{echo, segment};
+use crate::{
+    node::awake::Awake,
+    packet::tests::{echo, segment},
+};
 use proptest::prelude::*;
 use std::future::Future;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -80,6 +83,33 @@ async fn a_port_that_nobody_listens_on_refuses() {
     let empty = Netstack::new(3);
     let nowhere = empty.connect(SocketAddr::new(ip(B[0]), 81)).await;
     assert_eq!(nowhere.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+}
+
+#[tokio::test]
+async fn what_this_side_slept_through_is_no_silence_of_the_other() {
+    let after_ten_minutes = async |is_lived: bool| {
+        let cable = Cable::new();
+        let (mut client, mut server) = cable.pair().await;
+        cable.settle();
+        client.write_all(b"before").await.unwrap();
+        let mut awake = Awake::since(Timestamp(cable.now.get()));
+        assert!(!cable.a.poll(Timestamp(cable.now.get())).0.is_empty(), "it is sent, and lost");
+        let woken = Timestamp(cable.now.get()).plus(std::time::Duration::from_secs(600));
+        awake.look(woken).unwrap();
+        drop(cable.a.poll(if is_lived { awake.lived() } else { woken }));
+        if !is_lived {
+            return client.read_u8().await.is_err();
+        }
+        let mut heard = [0; 6];
+        cable.until(server.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(&heard, b"before");
+        false
+    };
+    assert!(
+        after_ten_minutes(false).await,
+        "by the clock alone the other side has said nothing for too long"
+    );
+    assert!(!after_ten_minutes(true).await);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The loop: whatever happens is given to engine and stack, and what they want done is done, without waiting.
 
-use super::{Clock, Interfaces, NodeStatus, RelayPacket, Sockets, Wires, lock, places, sockets::Batch};
+use super::{
+    Clock, Interfaces, NodeStatus, RelayPacket, Sockets, Wires, awake::Awake, lock, places, sockets::Batch,
+};
 use crate::{
     engine::{Engine, Output, TICK},
     netstack::Netstack,
@@ -38,6 +40,7 @@ impl Running {
     pub(super) async fn run(self, mut wires: Wires) {
         let (found_servers, mut servers) = mpsc::channel(1);
         let (mut buffer, mut batch) = (Vec::new(), Batch::default());
+        let mut awake = Awake::since((self.clock)());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = interval(LOOK);
@@ -46,7 +49,7 @@ impl Running {
         // When a client is gone, the data plane goes on with what it has.
         let (mut has_maps, mut has_relay) = (true, true);
         loop {
-            let again = self.pump(&wires, &mut batch);
+            let again = self.pump(&mut awake, &wires, &mut batch);
             tokio::select! {
                 biased;
                 _ = ticks.tick() => lock(&self.engine).tick((self.clock)()),
@@ -71,13 +74,17 @@ impl Running {
     }
 
     /// Moves packets between engine, stack, sockets and relays until there are none. When to come back.
-    fn pump(&self, wires: &Wires, batch: &mut Batch) -> Duration {
+    fn pump(&self, awake: &mut Awake, wires: &Wires, batch: &mut Batch) -> Duration {
         let mut again = IDLE;
         for _ in 0..ROUNDS {
             let now = (self.clock)();
             let mut engine = lock(&self.engine);
+            if let Some(slept) = awake.look(now) {
+                tracing::debug!(?slept, "awake again");
+                engine.on_wake(now, slept);
+            }
             self.drain(&mut engine, wires, batch);
-            let (packets, delay) = self.net.poll(now);
+            let (packets, delay) = self.net.poll(awake.lived());
             let is_quiet = packets.is_empty();
             for packet in packets {
                 engine.on_ip(now, &packet);

@@ -4,7 +4,7 @@ use super::{RelaySettings, RelayState, tls};
 use crate::{
     backoff::Backoff,
     dial::{self, DialError},
-    engine::Standing,
+    engine::{Footing, Standing},
     node::RelayPacket,
     upgrade::{UpgradeError, Wanted, upgrade},
 };
@@ -32,7 +32,7 @@ const PING: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(25);
 /// Nor is it when this machine's addresses changed and a ping is not answered for so long: the connection may be from one that is gone.
 const MOVED: Duration = Duration::from_secs(4);
-/// The same, when one of the addresses is gone: it is likely then.
+/// The same, when one of the addresses is gone, or the machine slept: it is likely then.
 const LEFT: Duration = Duration::from_millis(1_500);
 /// How long a write may take.
 const WRITE: Duration = Duration::from_secs(10);
@@ -81,13 +81,13 @@ impl Running {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
             // From before it is dialled: a connection may be from an address that is gone by the time it is there.
-            let mut local = self.standing.borrow().local.clone();
+            let mut footing = self.standing.borrow().footing();
             self.say(RelayState::Connecting);
             let ended = match self.begin().await {
                 Ok(stream) => {
                     backoff.reset();
                     self.say(RelayState::Connected);
-                    self.serve(stream, local.clone()).await
+                    self.serve(stream, footing.clone()).await
                 }
                 Err(error) => error,
             };
@@ -103,7 +103,7 @@ impl Running {
             tokio::select! {
                 () = sleep(wait) => {}
                 // Where the machine is now, the relay may be in reach.
-                () = dial::moved(&mut self.standing, &mut local) => backoff.reset(),
+                () = dial::moved(&mut self.standing, &mut footing) => backoff.reset(),
             }
         }
     }
@@ -166,14 +166,14 @@ impl Running {
         Ok(stream.flush().await?)
     }
 
-    async fn serve(&mut self, stream: TokioIo<Upgraded>, local: Vec<SocketAddr>) -> LinkError {
+    async fn serve(&mut self, stream: TokioIo<Upgraded>, footing: Footing) -> LinkError {
         let (reading, writing) = tokio::io::split(stream);
         let (pong, pongs) = mpsc::channel(PONGS);
         let number = self.number;
         let incoming = self.incoming.clone();
         let standing = self.standing.clone();
         tokio::select! {
-            Err(error) = read(reading, number, incoming, pong, (standing.clone(), local)) => error,
+            Err(error) = read(reading, number, incoming, pong, (standing.clone(), footing)) => error,
             Err(error) = write(writing, number, &mut self.packets, pongs, standing) => error,
         }
     }
@@ -185,21 +185,21 @@ async fn read(
     region: u32,
     incoming: mpsc::Sender<RelayPacket>,
     pong: mpsc::Sender<[u8; 8]>,
-    (mut standing, mut local): (watch::Receiver<Standing>, Vec<SocketAddr>),
+    (mut standing, mut footing): (watch::Receiver<Standing>, Footing),
 ) -> Result<std::convert::Infallible, LinkError> {
     let mut frames = FrameReader::default();
     let mut buffer = vec![0; BATCH];
-    // When the answer to the ping must be here that a change of addresses caused.
+    // When the answer to the ping must be here that a change of addresses, or a sleep, caused.
     let mut asked: Option<Instant> = None;
     loop {
         let silent = Instant::now() + SILENCE;
         let end = asked.map_or(silent, |asked| asked.min(silent));
-        let before = local.clone();
+        let before = footing.clone();
         let count = tokio::select! {
             read = timeout_at(end, reading.read(&mut buffer)) => read.map_err(|_| LinkError::Silent)??,
-            () = dial::moved(&mut standing, &mut local) => {
-                let has_left = before.iter().any(|at| !local.contains(at));
-                asked = Some(Instant::now() + if has_left { LEFT } else { MOVED });
+            () = dial::moved(&mut standing, &mut footing) => {
+                let patience = if before.is_left_for(&footing) { LEFT } else { MOVED };
+                asked = Some(Instant::now() + patience);
                 continue;
             }
         };
@@ -267,7 +267,7 @@ async fn write(
             changed = standing.changed() => {
                 changed.map_err(|_| LinkError::Unneeded)?;
                 Frame::NotePreferred(standing.borrow_and_update().home == region).write(&mut wire)?;
-                // Its answer says whether the connection outlived a change of addresses.
+                // Its answer says whether the connection outlived a change of addresses, or a sleep.
                 ping.reset_immediately();
             }
         }

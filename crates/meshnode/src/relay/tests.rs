@@ -273,13 +273,17 @@ async fn another_region_than_home_is_reached_when_it_is_needed() {
 }
 
 #[tokio::test]
-async fn a_relay_that_says_nothing_after_the_addresses_changed_is_connected_anew() {
-    let mut relay = Relay::start(None).await;
-    let node = Node::start(relay.map(), REGION);
-    let mut guest = relay.guest().await;
-    assert_eq!(guest.next().await, Some(Frame::NotePreferred(true)));
+async fn a_relay_that_says_nothing_after_the_addresses_changed_or_the_machine_slept_is_connected_anew() {
     let local = vec!["192.0.2.1:1".parse().unwrap()];
-    node.standing.send_replace(Standing { local, home: REGION, ..Standing::default() });
-    // It holds on to the connection, as a network does that the machine has left.
-    relay.guest().await;
+    let moved = Standing { local, home: REGION, ..Standing::default() };
+    let woken = Standing { sleeps: 1, home: REGION, ..Standing::default() };
+    for standing in [moved, woken] {
+        let mut relay = Relay::start(None).await;
+        let node = Node::start(relay.map(), REGION);
+        let mut guest = relay.guest().await;
+        assert_eq!(guest.next().await, Some(Frame::NotePreferred(true)));
+        node.standing.send_replace(standing);
+        // It holds on to the connection, as a network does that the machine has left, or that forgot it.
+        relay.guest().await;
+    }
 }

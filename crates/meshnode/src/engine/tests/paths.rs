@@ -1,5 +1,6 @@
 use super::world::World;
 use crate::engine::Route;
+use std::time::Duration;
 
 #[test]
 fn two_nodes_talk_directly() {
@@ -104,6 +105,52 @@ fn a_node_that_moves_is_found_again_even_without_relay_and_coordinator() {
         assert!(world.now.since(moved).as_secs() < 5);
     }
     assert_eq!(world.route(1, 0), Route::Direct("192.168.8.9:41641".parse().unwrap()));
+}
+
+#[test]
+fn a_node_that_slept_has_its_paths_back_before_anything_is_sent() {
+    for seconds in [30, 600] {
+        let mut world = World::new(3);
+        world.put_behind_router(0, false);
+        world.put_behind_router(1, false);
+        assert!(world.echo(0, 1, 1_000).is_some() && world.echo(0, 2, 1_000).is_some());
+        world.run(60_000);
+        assert!(world.echo(0, 1, 1_000).is_some());
+        world.run(5_000);
+        world.seen.clear();
+        world.sleep(0, Duration::from_secs(seconds));
+        world.run(2_000);
+        assert!(world.is_direct(0, 1), "{seconds} s: {:?}", world.route(0, 1));
+        // Whoever it didn't talk to costs nothing now, and a handshake when it does.
+        let third = world.hosts[2].at;
+        assert!(
+            !world.seen.iter().any(|(at, to, sent)| *at == 0 && *to == third && sent[0] == 1),
+            "{seconds} s"
+        );
+        for (from, to) in [(0, 1), (1, 0), (2, 0), (0, 2)] {
+            // A peer's packet of a session that is forgotten here is lost, and has a new one begun.
+            let heard = world.echo(from, to, 500).or_else(|| world.echo(from, to, 500));
+            assert!(heard.is_some(), "{seconds} s: {from} to {to}");
+        }
+    }
+}
+
+#[test]
+fn a_session_that_grew_too_old_in_a_sleep_carries_nothing() {
+    let mut world = World::new(2);
+    assert!(world.echo(0, 1, 1_000).is_some());
+    world.run(1_000);
+    let has_session = |world: &mut World| {
+        let peer = super::world::key(&world.hosts[1].identity);
+        let identity = world.hosts[0].identity.clone();
+        world.hosts[0].engine.peers.get_mut(&peer).unwrap().tunnel(&identity.node).has_session()
+    };
+    world.udp_is_up = false;
+    world.relay_is_up = false;
+    world.sleep(0, Duration::from_secs(170));
+    assert!(has_session(&mut world), "the peer still takes it");
+    world.sleep(0, Duration::from_secs(170));
+    assert!(!has_session(&mut world), "the peer has dropped it: what was sealed by it would be lost");
 }
 
 #[test]

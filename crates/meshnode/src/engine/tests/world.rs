@@ -57,6 +57,8 @@ pub(super) struct World {
     /// One datagram in so many is lost; 0 for none.
     pub(super) loss: u64,
     pub(super) relayed: usize,
+    /// Who does nothing, and to whom nothing comes.
+    pub(super) asleep: HashSet<usize>,
     /// The last datagrams that were sent: from whom, to where.
     pub(super) seen: Vec<(usize, SocketAddr, Vec<u8>)>,
     wire: BTreeMap<(Timestamp, u64), Arrival>,
@@ -80,6 +82,7 @@ impl World {
             control_is_up: true,
             loss: 0,
             relayed: 0,
+            asleep: HashSet::new(),
             seen: Vec::new(),
             wire: BTreeMap::new(),
             count: 0,
@@ -126,6 +129,18 @@ impl World {
         host.received.clear();
         host.engine.on_map(now, &map, now);
         self.plug(at);
+    }
+
+    /// The host sleeps for so long, its router forgets it, and it wakes.
+    pub(super) fn sleep(&mut self, at: usize, slept: Duration) {
+        self.asleep.insert(at);
+        self.run(u64::try_from(slept.as_millis()).unwrap());
+        if let Some(router) = &mut self.hosts[at].router {
+            (router.ports, router.open) = (HashMap::new(), HashSet::new());
+        }
+        self.asleep.remove(&at);
+        self.hosts[at].engine.on_wake(self.now, slept);
+        self.drain(at);
     }
 
     /// The coordinator gives everybody a map.
@@ -246,7 +261,7 @@ impl World {
         } else if tick <= end {
             self.now = tick.max(self.now);
             self.ticked = tick;
-            for at in 0..self.hosts.len() {
+            for at in (0..self.hosts.len()).filter(|at| !self.asleep.contains(at)).collect::<Vec<_>>() {
                 self.hosts[at].engine.tick(self.now);
                 self.drain(at);
             }
@@ -267,13 +282,17 @@ impl World {
                 }
             }
             Arrival::Udp { from, to, datagram } => {
-                if let Some(at) = self.hosts.iter().position(|host| host.takes(from, to)) {
+                if let Some(at) = self.hosts.iter().position(|host| host.takes(from, to))
+                    && !self.asleep.contains(&at)
+                {
                     self.hosts[at].engine.on_udp(self.now, from, &datagram);
                     self.drain(at);
                 }
             }
             Arrival::Relay { from, to, packet } => {
-                if let Some(at) = self.hosts.iter().position(|host| key(&host.identity) == to) {
+                if let Some(at) = self.hosts.iter().position(|host| key(&host.identity) == to)
+                    && !self.asleep.contains(&at)
+                {
                     self.hosts[at].engine.on_relay(self.now, REGION, from, &packet);
                     self.drain(at);
                 }
