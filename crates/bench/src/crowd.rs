@@ -1,6 +1,7 @@
 //! Simulated nodes by the hundred, each with a machine, a connection and a stream of maps of its own: they join, hear of each
 //! other, and say when they were told of a change.
 
+use crate::stop::unless_asked;
 use allod_meshproto::{
     MachineKey,
     control::{MapResponse, NodeId},
@@ -58,9 +59,10 @@ impl Crowd {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (tell, mut news) = unbounded_channel();
         let begun = Instant::now();
-        let mut nodes = runtime.block_on(all_join(to, join_key, (count, at_once), &tell))?;
+        let mut nodes = runtime.block_on(unless_asked(all_join(to, join_key, (count, at_once), &tell)))?;
         let joined = begun.elapsed();
-        let anew = runtime.block_on(hear(&mut news, count, |news| matches!(news, News::KnowsAll)))?;
+        let acquainting = hear(&mut news, count, |news| matches!(news, News::KnowsAll));
+        let anew = runtime.block_on(unless_asked(acquainting))?;
         let acquainted = begun.elapsed();
         let first = nodes.pop().context("nobody")?;
         let rest = nodes.into_iter().map(|(_, control)| control).collect();
@@ -71,13 +73,13 @@ impl Crowd {
     pub(crate) fn change(&mut self, port: u16) -> Result<Duration> {
         let (node, control) = &mut self.first;
         let (news, anew, others) = (&mut self.news, &mut self.anew, self.count - 1);
-        self.runtime.block_on(async {
+        self.runtime.block_on(unless_asked(async {
             let begun = Instant::now();
             let said = timeout(PATIENCE, control.map(&node.lite(&format!("192.0.2.1:{port}")))).await;
             said.context("it is not heard")?.map_err(|status| anyhow!("it is not heard: {status}"))?;
             *anew += hear(news, others, |news| matches!(news, News::Moved(told) if *told == port)).await?;
             Ok(begun.elapsed())
-        })
+        }))
     }
 
     /// Ends all connections.

@@ -51,6 +51,19 @@ pub(crate) fn is(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Stopped>())
 }
 
+/// Does what may take long, and gives it up when a stop is asked for.
+pub(crate) async fn unless_asked<T>(does: impl Future<Output = Result<T>>) -> Result<T> {
+    let asked = async {
+        while check().is_ok() {
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    tokio::select! {
+        done = does => done,
+        () = asked => Err(Stopped.into()),
+    }
+}
+
 /// Waits, unless a stop is asked for.
 pub(crate) fn pause(how_long: Duration) -> Result<()> {
     let begun = Instant::now();
