@@ -39,7 +39,7 @@ pub struct Hub {
     pub folder: PathBuf,
     /// The coordinator, where this hub runs one.
     pub coordination: Option<Arc<Coordination>>,
-    /// Names, besides addresses and localhost, that requests may ask for.
+    /// Names, besides addresses, localhost and its own on the mesh, that requests may ask for.
     pub names: Vec<String>,
 }
 
@@ -70,9 +70,10 @@ async fn serve(hub: Arc<Hub>, mesh: &dyn Mesh, connection: Connection) {
             return tracing::warn!(%source, %error, "dropped a connection: the mesh does not answer");
         }
     }
+    let names: Arc<[String]> = names(&hub.names, mesh.watch().borrow().name.as_deref()).into();
     let answering = service_fn(move |request| {
-        let hub = Arc::clone(&hub);
-        async move { Ok::<_, Infallible>(answer(&hub, request, source).await) }
+        let (hub, names) = (Arc::clone(&hub), Arc::clone(&names));
+        async move { Ok::<_, Infallible>(answer(&hub, request, source, &names).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -88,8 +89,16 @@ async fn serve(hub: Arc<Hub>, mesh: &dyn Mesh, connection: Connection) {
 
 type Reply = Response<Full<Bytes>>;
 
-async fn answer(hub: &Arc<Hub>, request: Request<Incoming>, source: IpAddr) -> Reply {
-    if !asks_for_us(&request, &hub.names) {
+/// The names that may be asked for: those of the settings, and what the mesh calls this machine, whole or without its domain.
+fn names(told: &[String], own: Option<&str>) -> Vec<String> {
+    let own = own.map(|own| own.trim_end_matches('.')).into_iter();
+    let labels = own.clone().filter_map(|own| own.split('.').next());
+    let all = own.chain(labels).filter(|name| !name.is_empty()).map(str::to_owned);
+    all.chain(told.iter().cloned()).collect()
+}
+
+async fn answer(hub: &Arc<Hub>, request: Request<Incoming>, source: IpAddr, names: &[String]) -> Reply {
+    if !asks_for_us(&request, names) {
         return refuse(&Fault::new(
             FaultCode::NotAllowed,
             "this hub is asked for by its address or its name only",
@@ -234,21 +243,44 @@ mod tests {
         for host in hosts {
             request = request.header(header::HOST, *host);
         }
-        asks_for_us(&request.body(()).unwrap(), &["hub.example".to_owned()])
+        let names = names(&["hub.example".to_owned()], Some("web1.mesh.internal."));
+        asks_for_us(&request.body(()).unwrap(), &names)
+    }
+
+    #[test]
+    fn without_a_name_on_the_mesh_there_are_those_of_the_settings() {
+        for none in [None, Some(""), Some(".")] {
+            assert_eq!(names(&["hub.example".to_owned()], none), ["hub.example"]);
+        }
     }
 
     #[test]
     fn a_name_that_somebody_else_points_here_is_refused() {
-        for bad in
-            [&["evil.example"][..], &[], &["127.0.0.1", "evil.example"], &["127.0.0.1.evil.example"], &["@"]]
-        {
+        for bad in [
+            &["evil.example"][..],
+            &["web2"],
+            &["mesh.internal"],
+            &["web1.mesh.internal.evil.example"],
+            &[],
+            &["127.0.0.1", "evil.example"],
+            &["127.0.0.1.evil.example"],
+            &["@"],
+        ] {
             assert!(!asked(bad), "{bad:?}");
         }
     }
 
     #[test]
     fn addresses_localhost_and_own_names_are_answered() {
-        for good in ["127.0.0.1:80", "[::1]:9845", "100.64.0.1", "localhost:1", "HUB.example:443"] {
+        for good in [
+            "web1:9845",
+            "Web1.Mesh.internal",
+            "127.0.0.1:80",
+            "[::1]:9845",
+            "100.64.0.1",
+            "localhost:1",
+            "HUB.example:443",
+        ] {
             assert!(asked(&[good]), "{good}");
         }
     }

@@ -41,7 +41,7 @@ struct Flags {
     /// The socket of tailscaled or allod node, if it isn't at its usual place
     #[arg(long, value_name = "PATH")]
     mesh_socket: Option<PathBuf>,
-    /// A name, besides its address, that browsers may ask for; may be given several times
+    /// A name, besides its address and its name on the mesh, that browsers may ask for; may be given several times
     #[arg(long, value_name = "HOST")]
     name: Vec<String>,
     /// What a deed prints is one JSON document

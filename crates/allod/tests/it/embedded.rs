@@ -242,6 +242,39 @@ async fn a_persons_own_tools_reach_the_mesh_by_connect_forward_socks_and_serve()
     assert_ne!(gone.code, 0, "{gone:?}");
 }
 
+#[tokio::test]
+async fn a_program_of_others_finds_servers_by_their_names_through_socks_and_no_other_names() {
+    let Some(curl) = allod_testkit::peer::find("curl") else { return };
+    let world = World::up_on_a_mesh().await;
+    let mut socks = world.cli.command(&["--json", "socks", "--listen", "127.0.0.1:0"]).spawn().unwrap();
+    let near = first_line(&mut socks).await["listens"].as_str().unwrap().to_owned();
+    let get = async |host: &str| {
+        let mut asking = tokio::process::Command::new(&curl);
+        asking.env_clear().args(["--silent", "--show-error", "--fail", "--max-time", "60"]);
+        let url = format!("http://{host}:{}/status.json", allod_proto::hub::PORT);
+        asking.args(["--noproxy", "", "--socks5-hostname", &near, &url]).output().await.unwrap()
+    };
+    let nodes = hub(&world, &["nodes", "list"]).await;
+    let server = |node: &&serde_json::Value| {
+        node["addresses"].as_array().unwrap().iter().any(|at| at == &world.management.ip().to_string())
+    };
+    let server = nodes["nodes"].as_array().unwrap().iter().find(server).unwrap();
+    let name = server["name"].as_str().unwrap();
+    for unknown in ["nobody", "nobody.mesh.internal", "localhost"] {
+        let refused = get(unknown).await;
+        // 97: the proxy refused it.
+        assert_eq!(refused.status.code(), Some(97), "{unknown}: {refused:?}");
+    }
+    for known in [name.to_owned(), format!("{name}.mesh.internal")] {
+        let told = get(&known).await;
+        assert!(told.status.success(), "{known}: {told:?}");
+        let status: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert!(status.is_object(), "{status}");
+    }
+    signal(socks.id().unwrap(), Signal::INT);
+    assert!(socks.wait().await.unwrap().success());
+}
+
 async fn first_line(child: &mut tokio::process::Child) -> serde_json::Value {
     use tokio::io::{AsyncBufReadExt as _, BufReader};
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
