@@ -65,7 +65,7 @@ fn coordinator(below: &Path) -> Option<(u32, u64)> {
         if folder.starts_with(below) {
             let said = std::fs::read_to_string(folder.with_file_name("log")).ok()?;
             let ready = said.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())?;
-            return Some((name.to_str()?.parse().ok()?, ready["port"].as_u64()?));
+            return Some((name.to_str()?.parse().ok()?, ready.get("port")?.as_u64()?));
         }
     }
     None

@@ -13,7 +13,7 @@ use std::{fs::File, path::PathBuf};
 /// So many are written one by one: what else waits to be written on this machine is not waited for with them.
 const FEW: usize = 8;
 /// So many are written at a time otherwise: each is locked until it is on the disk, and a lock is an open file.
-const TOGETHER: usize = 128;
+const TOGETHER: usize = 512;
 
 /// What is to be remembered of a server, which nobody else changes meanwhile.
 struct Held {

@@ -168,7 +168,8 @@ async fn a_node_of_ours_that_slept_finds_its_peers_again_and_goes_on_where_it_wa
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the process of the test above"]
 async fn sleeper() {
-    let [folder, token, certificate] = TOLD.map(|name| std::env::var(name).unwrap());
+    let [folder, token, certificate] =
+        TOLD.map(|name| std::env::var_os(name).unwrap().into_string().unwrap());
     let token = JoinToken::parse(&token).unwrap();
     let begun = Instant::now();
     let control = ControlSettings {

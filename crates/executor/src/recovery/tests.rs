@@ -137,7 +137,6 @@ async fn of_user(uid: u32) -> PeerCredentials {
     PeerCredentials::of(&UnixStream::from_std(stream).unwrap()).unwrap()
 }
 
-#[expect(clippy::print_stderr, reason = "what was skipped is said")]
 #[tokio::test]
 async fn the_recovery_user_enrols_no_caller_and_that_leaves_nothing() {
     const RECOVERY: u32 = 61_300;
