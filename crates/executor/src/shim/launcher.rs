@@ -22,7 +22,7 @@ use std::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::CommandExt as _},
     },
-    process::{Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
 
@@ -34,7 +34,7 @@ const LONGEST: u64 = 16 * 1024;
 /// A launcher, as its shim sees it.
 pub(super) struct Launcher {
     socket: UnixStream,
-    pid: u32,
+    child: Child,
 }
 
 /// What runs, and the two streams of what it prints.
@@ -58,8 +58,8 @@ impl Launcher {
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let pid = command.spawn()?.id();
-        Ok(Self { socket, pid })
+        let child = command.spawn()?;
+        Ok(Self { socket, child })
     }
 
     /// Waits until there is an order, or somebody has killed the launcher meanwhile.
@@ -89,25 +89,30 @@ impl Launcher {
     /// # Errors
     /// A sentence that names the program and says why it can't run.
     pub(super) fn launch(self, order: &mut Order, descriptors: &[OwnedFd]) -> Result<Launched, String> {
-        let Self { socket, pid } = self;
+        let Self { socket, mut child } = self;
         let told = tell(&socket, order, descriptors);
         order.secrets.clear();
         order.secret_env.clear();
-        let (out, err) = told.map_err(|error| format!("can't tell its launcher: {error}"))?;
-        let mut why = String::new();
+        let (out, err) = told.map_err(|error| {
+            // It has not heard all that it needs.
+            let _ = child.kill();
+            format!("can't tell its launcher: {error}")
+        })?;
+        let mut why = Vec::new();
         // It ends without a word when the program has taken its place.
         let heard = socket
             .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| (&socket).take(LONGEST).read_to_string(&mut why));
-        match heard {
-            // It can't have been collected yet: only this program does that, and not before this returns.
-            Ok(0) => match tree::stat(pid) {
-                Some(stat) => Ok(Launched { running: Running { pid, start: stat.start }, out, err }),
-                None => Err("its launcher is gone".to_owned()),
-            },
-            Ok(_) => Err(why),
-            Err(error) => Err(format!("its launcher does not answer: {error}")),
+            .and_then(|()| (&socket).take(LONGEST).read_to_end(&mut why));
+        if heard.is_err() {
+            // Nobody knows whether it has: then it has, and this is its end.
+            let _ = child.kill();
+        } else if !why.is_empty() {
+            return Err(String::from_utf8_lossy(&why).into_owned());
         }
+        // It can't have been collected yet: only this program does that, and not before this returns.
+        let pid = child.id();
+        let stat = tree::stat(pid).ok_or("its launcher is gone")?;
+        Ok(Launched { running: Running { pid, start: stat.start }, out, err })
     }
 }
 
