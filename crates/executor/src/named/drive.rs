@@ -98,9 +98,10 @@ pub(super) async fn drive(executor: Arc<Executor>, run: Arc<Run>, plan: Plan) {
     if let Err(fault) = outcome.write(&executor).await {
         tracing::error!(run = %run.id(), %fault, "the outcome of a command could not be recorded; trying again");
         end.fault.get_or_insert(fault);
-        tokio::spawn(outcome.write_later(executor));
+        tokio::spawn(outcome.write_later(Arc::clone(&executor)));
     }
     run.end(end);
+    ready::refill(&executor);
 }
 
 /// What is written down of an end.
@@ -184,7 +185,6 @@ async fn carry_out(
     // The copies are the shim's now.
     drop((program, programs));
     run.begin();
-    ready::refill(executor);
     let time = Duration::from_millis(definition.timeout_ms).saturating_add(SLACK);
     let followed = follow(run, &mut child, time).await;
     // Without its lifeline a shim ends its tree, whatever went wrong, and itself.

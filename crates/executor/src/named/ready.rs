@@ -1,5 +1,5 @@
 //! Shims that wait for a run, each with its launcher in a control group of its own. Making one takes a dozen milliseconds,
-//! most of it the kernel's for moving a process; so that is done while nobody waits for it, once a first run has shown that
+//! most of it the kernel's for moving a process; so that is done while nothing runs, once a first run has shown that
 //! commands are run here.
 
 use super::bounded;
@@ -11,11 +11,21 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::Stdio,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio::process::{Child, Command};
 
 /// How many wait.
 const READY: usize = 2;
+/// How long after a run the next ones are prepared.
+const QUIET: Duration = Duration::from_millis(15);
+
+/// What is done next so that enough wait.
+enum Next {
+    Make,
+    Wait,
+    End,
+}
 
 /// A shim that waits for its order. Dropped, it is killed.
 #[derive(Debug)]
@@ -33,7 +43,10 @@ pub(super) struct Ready(Mutex<Shelf>);
 #[derive(Debug, Default)]
 struct Shelf {
     waiting: VecDeque<Prepared>,
-    making: usize,
+    /// Somebody sees to it that there are enough.
+    is_refilled: bool,
+    /// When a run last needed one, or ended.
+    used_at: Option<Instant>,
     closed: bool,
 }
 
@@ -45,6 +58,7 @@ impl Ready {
     /// One that waits and lives. Those that somebody has killed meanwhile are left to be ended.
     fn pop(&self) -> (Option<Prepared>, Vec<Prepared>) {
         let mut shelf = self.lock();
+        shelf.used_at = Some(Instant::now());
         let mut dead = Vec::new();
         while let Some(mut prepared) = shelf.waiting.pop_front() {
             if matches!(prepared.shim.try_wait(), Ok(None)) {
@@ -55,23 +69,36 @@ impl Ready {
         (None, dead)
     }
 
-    /// Whether another one is to be made now, which is counted.
-    fn begins_another(&self) -> bool {
+    /// A run has ended. Whether nobody sees to it yet that there are enough for the next.
+    fn begins(&self) -> bool {
         let mut shelf = self.lock();
-        let wanted = !shelf.closed && shelf.waiting.len().saturating_add(shelf.making) < READY;
-        shelf.making = shelf.making.saturating_add(usize::from(wanted));
-        wanted
+        shelf.used_at = Some(Instant::now());
+        !std::mem::replace(&mut shelf.is_refilled, true)
+    }
+
+    /// What whoever sees to it does next. With the end they let go of it.
+    fn next(&self) -> Next {
+        let mut shelf = self.lock();
+        if shelf.closed || shelf.waiting.len() >= READY {
+            shelf.is_refilled = false;
+            return Next::End;
+        }
+        if shelf.used_at.is_some_and(|at| at.elapsed() < QUIET) { Next::Wait } else { Next::Make }
     }
 
     /// Puts down what was made; gives it back where it is not wanted any more.
-    fn put(&self, made: Option<Prepared>) -> Option<Prepared> {
+    fn put(&self, made: Prepared) -> Option<Prepared> {
         let mut shelf = self.lock();
-        shelf.making = shelf.making.saturating_sub(1);
         if shelf.closed {
-            return made;
+            return Some(made);
         }
-        shelf.waiting.extend(made);
+        shelf.waiting.push_back(made);
         None
+    }
+
+    /// None can be made now; the next run tries again.
+    fn give_up(&self) {
+        self.lock().is_refilled = false;
     }
 
     /// Ends those that wait. No other one is made.
@@ -102,24 +129,30 @@ pub(super) async fn take(executor: &Executor) -> Result<Prepared, Fault> {
     }
 }
 
-/// Makes as many as are missing, beside whatever else goes on.
+/// A run has ended: makes as many as are missing, once nothing ran for a moment. While a process is moved to another group, the
+/// kernel lets none begin or end.
 pub(super) fn refill(executor: &Arc<Executor>) {
-    if !executor.named().ready.begins_another() {
+    if !executor.named().ready.begins() {
         return;
     }
     let executor = Arc::clone(executor);
     tokio::spawn(async move {
+        let ready = &executor.named().ready;
         loop {
-            let made = prepare(&executor).await;
-            let failed = made.is_err();
-            if let Err(fault) = &made {
-                tracing::warn!(%fault, "no shim could be prepared; the next run makes its own");
-            }
-            if let Some(late) = executor.named().ready.put(made.ok()) {
-                end(late).await;
-            }
-            if failed || !executor.named().ready.begins_another() {
-                return;
+            match ready.next() {
+                Next::End => return,
+                Next::Wait => tokio::time::sleep(QUIET).await,
+                Next::Make => match prepare(&executor).await {
+                    Ok(made) => {
+                        if let Some(late) = ready.put(made) {
+                            end(late).await;
+                        }
+                    }
+                    Err(fault) => {
+                        tracing::warn!(%fault, "no shim could be prepared; the next run makes its own");
+                        return ready.give_up();
+                    }
+                },
             }
         }
     });

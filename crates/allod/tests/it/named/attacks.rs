@@ -123,6 +123,9 @@ async fn x6_x20_a_command_gets_its_declared_environment_and_nothing_else() {
         line.unwrap_or_else(|| panic!("{name}: {status}")).trim().to_owned()
     };
     assert_eq!((field("NoNewPrivs"), field("Umask")), ("1".to_owned(), "0022".to_owned()));
+    // SIGPIPE is 13: a broken pipe ends it, as anywhere.
+    assert_eq!(u64::from_str_radix(&field("SigIgn"), 16).unwrap() & (1 << 12), 0, "{status}");
+    assert_eq!(field("SigBlk"), "0000000000000000");
     if rustix::process::geteuid().is_root() {
         assert_eq!(field("Groups"), "");
         assert_ne!(
